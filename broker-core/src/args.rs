@@ -24,7 +24,7 @@ pub enum ArgValue {
     /// A scalar that stood in a file without quotes: it may be meant as a number, a boolean or null. Its source spelling.
     Plain(String),
     /// A sequence.
-    List(Vec<ArgValue>),
+    List(Vec<Self>),
     /// A mapping, in its order.
     Map(Args),
 }
@@ -104,10 +104,12 @@ impl ArgValue {
 }
 
 fn plain_to_json(text: &str) -> Value {
-    match serde_json::from_str::<Value>(text) {
-        Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) if value.to_string() == text => value,
-        _ => Value::String(text.to_owned()),
-    }
+    let scalar = match serde_json::from_str::<Value>(text) {
+        Ok(scalar @ (Value::Null | Value::Bool(_) | Value::Number(_))) => scalar,
+        _ => return Value::String(text.to_owned()),
+    };
+    let printed = scalar.to_string();
+    if printed == text { scalar } else { Value::String(text.to_owned()) }
 }
 
 /// Lays `over` on top of `under`: maps are merged key by key, everything else is replaced, and a null leaves what was
