@@ -1,0 +1,212 @@
+//! `cargo xtask test`: every check, one after the other, each with a heading; a failed one does not end the run.
+
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use crate::shell::{Context, Result, Workspace, line, run as run_in_view, say, which};
+use crate::tally::{self, Tally};
+use crate::{engines, fuzz};
+
+/// Runs the gate. The last line printed is the tally.
+pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, fuzz_seconds: u32) -> Result<ExitCode> {
+    let mut gate = Gate::default();
+    let ready = gate.check("set-up", || engines::both(workspace));
+    if filter.is_none() {
+        gate.check("format", || {
+            run_in_view(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+            run_in_view(workspace.cargo().args(["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]))
+        });
+        gate.check("clippy", || {
+            let warnings = ["--", "-D", "warnings"];
+            run_in_view(workspace.cargo().args(["clippy", "--workspace", "--all-targets"]).args(warnings))
+        });
+        gate.check("docs", || {
+            let mut cargo = workspace.cargo();
+            run_in_view(cargo.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+        });
+    }
+    // Also before a few tests: they run the programs that this builds.
+    let built =
+        gate.check("build", || run_in_view(workspace.cargo().args(["build", "--workspace", "--bins", "--examples"])));
+    if ready && built {
+        gate.tests("tests", || tests(workspace, filter));
+        gate.tests("doctests", || doctests(workspace, filter));
+    } else {
+        say("the tests are not run: they need the set-up and the build");
+    }
+    gate.tests("fuzz", || fuzz::run(workspace, filter, fuzz_seconds));
+    Ok(gate.finish(filter))
+}
+
+/// Runs the fuzz targets alone.
+pub(crate) fn fuzz_only(workspace: &Workspace, name: Option<&str>, seconds: u32) -> Result<ExitCode> {
+    let mut gate = Gate::default();
+    gate.tests("fuzz", || fuzz::run(workspace, name, seconds));
+    Ok(gate.finish(name))
+}
+
+/// What has been run so far.
+#[derive(Default)]
+struct Gate {
+    tally: Tally,
+    /// Whether any test ran at all: a filter may leave none.
+    tested: bool,
+    failed: Vec<String>,
+}
+
+/// How many passed, and the names of those that failed where the runner has not said them last.
+type Counted = (Tally, Vec<String>);
+
+impl Gate {
+    /// A step that passes or fails as one. Returns whether it passed.
+    fn check(&mut self, name: &str, work: impl FnOnce() -> Result) -> bool {
+        self.step(name, || work().map(|()| (Tally::PASSED, Vec::new()))).failed == 0
+    }
+
+    /// A step made of tests.
+    fn tests(&mut self, name: &str, work: impl FnOnce() -> Result<Counted>) {
+        let tally = self.step(name, work);
+        self.tested |= tally.passed + tally.failed > 0;
+    }
+
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Counted>) -> Tally {
+        println!("\n=== {name}");
+        let started = Instant::now();
+        let (tally, names) = work().unwrap_or_else(|error| {
+            println!("{error}");
+            (Tally::FAILED, Vec::new())
+        });
+        self.tally += tally;
+        let outcome = if tally.failed == 0 { "ok" } else { "FAILED" };
+        println!("--- {name}: {outcome}, {:.1}s", started.elapsed().as_secs_f64());
+        if tally.failed > 0 {
+            self.failed.push(if names.is_empty() { name.to_owned() } else { format!("{name} ({})", names.join(", ")) });
+        }
+        tally
+    }
+
+    fn finish(mut self, filter: Option<&str>) -> ExitCode {
+        println!();
+        if let Some(text) = filter.filter(|_| !self.tested && self.failed.is_empty()) {
+            println!("no test matches `{text}`");
+            self.tally += Tally::FAILED;
+        }
+        if !self.failed.is_empty() {
+            println!("failed: {}", self.failed.join(", "));
+        }
+        println!("{}", self.tally);
+        if self.tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Everything that is not a doctest.
+fn tests(workspace: &Workspace, filter: Option<&str>) -> Result<Counted> {
+    let mut cargo = workspace.cargo();
+    if which("cargo-nextest").is_some() {
+        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(filter);
+        if std::io::stderr().is_terminal() {
+            cargo.arg("--color=always");
+        }
+        return counted(&mut cargo, Prints::ToStderr, std::io::stderr());
+    }
+    say("cargo-nextest is not installed: `cargo test` does the same, slower");
+    cargo.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]).args(filter);
+    counted(&mut cargo, Prints::ToStdout, std::io::stdout())
+}
+
+fn doctests(workspace: &Workspace, filter: Option<&str>) -> Result<Counted> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--workspace", "--no-fail-fast", "--doc"]).args(filter);
+    counted(&mut cargo, Prints::ToStdout, std::io::stdout())
+}
+
+/// Where a test runner prints its summaries.
+#[derive(Clone, Copy)]
+enum Prints {
+    ToStdout,
+    ToStderr,
+}
+
+/// Runs a test runner and adds its summaries up. What it prints there goes on to `to`.
+fn counted(command: &mut Command, prints: Prints, mut to: impl Write) -> Result<Counted> {
+    let shown = line(command);
+    let cannot = || format!("cannot run `{shown}`");
+    match prints {
+        Prints::ToStdout => command.stdout(Stdio::piped()),
+        Prints::ToStderr => command.stderr(Stdio::piped()),
+    };
+    let mut child = command.spawn().context(cannot)?;
+    let mut sum = None::<Tally>;
+    if let Some(stdout) = child.stdout.take() {
+        pass_on(stdout, &mut to, &mut sum).context(cannot)?;
+    }
+    if let Some(stderr) = child.stderr.take() {
+        pass_on(stderr, &mut to, &mut sum).context(cannot)?;
+    }
+    let status = child.wait().context(cannot)?;
+    let mut sum = match sum {
+        Some(sum) => sum,
+        // No test was left by the filter, or there are none of this kind.
+        None if status.success() => Tally::default(),
+        None => return Err(format!("`{shown}` failed ({status})")),
+    };
+    if !status.success() && sum.failed == 0 {
+        sum += Tally::FAILED;
+    }
+    Ok((sum, Vec::new()))
+}
+
+fn pass_on(from: impl Read, to: &mut impl Write, sum: &mut Option<Tally>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(from);
+    let mut bytes = Vec::new();
+    // By bytes: what a failed test printed need not be text.
+    while lines.read_until(b'\n', &mut bytes)? > 0 {
+        to.write_all(&bytes)?;
+        if let Some(tally) = tally::of_line(&String::from_utf8_lossy(&bytes)) {
+            *sum.get_or_insert_default() += tally;
+        }
+        bytes.clear();
+    }
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, prints: Prints) -> Result<Tally> {
+        counted(Command::new("sh").args(["-c", script]), prints, std::io::sink()).map(|(tally, _)| tally)
+    }
+
+    #[test]
+    fn a_runner_that_fails_has_failed_whatever_it_counts() {
+        let ok = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'";
+        assert_eq!(shell(&format!("{ok}; {ok}"), Prints::ToStdout), Ok(Tally { passed: 4, failed: 0, skipped: 0 }));
+        assert_eq!(shell(&format!("{ok}; exit 1"), Prints::ToStdout), Ok(Tally { passed: 2, failed: 1, skipped: 0 }));
+        let one_failed = "echo 'Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped' >&2; exit 100";
+        assert_eq!(shell(one_failed, Prints::ToStderr), Ok(Tally { passed: 2, failed: 1, skipped: 0 }));
+        assert!(shell("exit 101", Prints::ToStdout).is_err(), "does not compile");
+    }
+
+    #[test]
+    fn output_that_is_no_text_is_passed_on_unchanged() {
+        let printed = b"\xff\xfe\ntest result: ok. 1 passed; 0 failed\nno newline".as_slice();
+        let mut shown = Vec::new();
+        let mut sum = None;
+        pass_on(printed, &mut shown, &mut sum).unwrap();
+        assert_eq!(shown, printed);
+        assert_eq!(sum, Some(Tally::PASSED));
+    }
+
+    #[test]
+    fn a_failed_step_is_counted_and_the_next_one_runs() {
+        let mut gate = Gate::default();
+        assert!(!gate.check("format", || Err("one line is too long".into())));
+        assert!(gate.check("clippy", || Ok(())));
+        gate.tests("fuzz", || Ok((Tally::FAILED, vec!["journal".into()])));
+        assert_eq!(gate.tally, Tally { passed: 1, failed: 2, skipped: 0 });
+        assert_eq!(gate.failed, ["format", "fuzz (journal)"]);
+        assert!(gate.tested);
+    }
+}

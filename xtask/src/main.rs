@@ -1,0 +1,135 @@
+//! Development tasks: `cargo xtask COMMAND`. Needs nothing but the standard library, so that it builds in seconds.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
+
+mod demo;
+mod engines;
+mod fuzz;
+mod gate;
+mod images;
+mod rootfs;
+mod shell;
+mod tally;
+
+use std::process::ExitCode;
+
+use shell::{Result, Workspace};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  setup [--podman]               start the container engine, build the host images; --podman: Podman too
+  demo                           three hosts out, a command on each, all back in
+  test [FILTER] [--fuzz-seconds N]
+                                 install and start what is missing, then run every check; with FILTER only the tests
+                                 and fuzz targets whose name contains it; N seconds a fuzz target (30)
+  fuzz [NAME] [--seconds N]      only the fuzz targets, or one, N seconds each (30)
+  bench [NAME]                   the benchmarks, beside a floor measured in the same run
+  help                           this page
+";
+
+/// What was asked for, with its arguments checked.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Help,
+    Setup { podman: bool },
+    Demo,
+    Test { filter: Option<String>, fuzz_seconds: u32 },
+    Fuzz { name: Option<String>, seconds: u32 },
+    Bench { name: Option<String> },
+}
+
+fn main() -> ExitCode {
+    let task = match parse(std::env::args().skip(1)) {
+        Ok(task) => task,
+        Err(message) => {
+            eprintln!("error: {message}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(task) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Help => print!("{HELP}"),
+        Task::Setup { podman: true } => engines::both(&workspace)?,
+        Task::Setup { podman: false } => engines::any(&workspace)?,
+        Task::Demo => demo::run(&workspace)?,
+        Task::Test { filter, fuzz_seconds } => return gate::run(&workspace, filter.as_deref(), fuzz_seconds),
+        Task::Fuzz { name, seconds } => return gate::fuzz_only(&workspace, name.as_deref(), seconds),
+        Task::Bench { name } => bench(&workspace, name.as_deref())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(workspace: &Workspace, name: Option<&str>) -> Result {
+    engines::any(workspace)?;
+    shell::run(workspace.cargo().args(["build", "--release", "--bin", "broker"]))?;
+    shell::run(workspace.cargo().args(["bench", "-p", "broker-tests", "--bench", "broker", "--"]).args(name))
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
+    let Some(command) = arguments.next() else { return Ok(Task::Help) };
+    let mut name = None;
+    let mut seconds = None;
+    let mut podman = false;
+    while let Some(argument) = arguments.next() {
+        match (command.as_str(), argument.as_str()) {
+            ("setup", "--podman") => podman = true,
+            ("test", "--fuzz-seconds") | ("fuzz", "--seconds") => {
+                let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a number of seconds"))?;
+                // 0 means "for ever" to libFuzzer.
+                let number = value.parse().ok().filter(|number| *number > 0);
+                seconds = Some(number.ok_or_else(|| format!("`{argument} {value}`: not a whole number above 0"))?);
+            }
+            ("test" | "fuzz" | "bench", text) if name.is_none() && !text.starts_with('-') => name = Some(argument),
+            _ => return Err(format!("unexpected argument `{argument}` of `{command}`")),
+        }
+    }
+    Ok(match command.as_str() {
+        "setup" => Task::Setup { podman },
+        "demo" => Task::Demo,
+        "test" => Task::Test { filter: name, fuzz_seconds: seconds.unwrap_or(30) },
+        "fuzz" => Task::Fuzz { name, seconds: seconds.unwrap_or(30) },
+        "bench" => Task::Bench { name },
+        "help" | "--help" | "-h" => Task::Help,
+        _ => return Err(format!("unknown command `{command}`")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Task> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn commands_and_their_options() {
+        assert_eq!(parsed(""), Ok(Task::Help));
+        assert_eq!(parsed("setup --podman"), Ok(Task::Setup { podman: true }));
+        assert_eq!(parsed("test"), Ok(Task::Test { filter: None, fuzz_seconds: 30 }));
+        assert_eq!(
+            parsed("test journal --fuzz-seconds 5"),
+            Ok(Task::Test { filter: Some("journal".into()), fuzz_seconds: 5 })
+        );
+        assert_eq!(parsed("fuzz --seconds 600"), Ok(Task::Fuzz { name: None, seconds: 600 }));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        assert_eq!(parsed("tset"), Err("unknown command `tset`".into()));
+        assert_eq!(parsed("demo now"), Err("unexpected argument `now` of `demo`".into()));
+        assert_eq!(parsed("test a b"), Err("unexpected argument `b` of `test`".into()));
+        assert_eq!(parsed("test --fuzz-seconds"), Err("`--fuzz-seconds` needs a number of seconds".into()));
+        assert_eq!(parsed("fuzz --seconds 0"), Err("`--seconds 0`: not a whole number above 0".into()));
+    }
+}
