@@ -1,15 +1,43 @@
 //! Checks hosts out of whatever provisions them, and never loses one.
 
 mod args;
+pub mod args_file;
+mod broker;
+mod context;
 pub mod duration;
+mod engine;
+mod error;
+pub mod filter;
+mod guard;
 mod host;
 mod id;
 pub mod inventory;
 pub mod provider;
+mod request;
 pub mod secrets;
 pub mod session;
 pub mod settings;
+mod sys;
+pub mod yaml;
 
 pub use args::{ArgValue, Args, merge};
-pub use host::LogRequest;
+pub use broker::{Broker, Builder, Choice, Chosen, Synced};
+pub use context::{Progress, Step};
+pub use engine::{Released, block_on};
+pub use error::{CheckoutError, CheckoutFailure, Error, FailureCause, HookError, Result};
+pub use guard::{HostGuard, HostGuards, HostType};
+pub use host::{Host, LogRequest, Logs, Output, Running};
 pub use id::{HostId, InvalidId, RunId};
+pub use request::{HostRequest, RequestError, labels_of};
+
+/// An error and all that is underneath it, in one line, with colons between.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

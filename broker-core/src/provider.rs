@@ -259,6 +259,11 @@ impl Lease {
             .and_then(|span| now.checked_add(span).ok())
             .unwrap_or(Timestamp::MAX)
     }
+
+    /// When a lease that ends at `current` ends after it was extended by this one: extending never shortens.
+    pub fn extending(self, current: Option<Timestamp>) -> Timestamp {
+        current.map_or(self.until(), |current| current.max(self.until()))
+    }
 }
 
 /// One host that is wanted, or one action to run.
@@ -290,6 +295,43 @@ pub(crate) trait OrderLink: Send + Sync {
 }
 
 impl Order {
+    /// An order that no engine stands behind, for the tests of a provider: what it reports is dropped.
+    pub fn for_test(action: &str, args: Args) -> Self {
+        struct Nobody;
+
+        #[async_trait]
+        impl OrderLink for Nobody {
+            async fn made(&self, _: HostId, _: Value) -> Result<(), ProviderError> {
+                Ok(())
+            }
+
+            fn progress(&self, _: HostId, _: String) {}
+        }
+
+        let owner = Owner {
+            run: crate::id::RunId::generate(),
+            user: "tester".to_owned(),
+            machine: "localhost".to_owned(),
+            pid: std::process::id(),
+        };
+        Self {
+            id: HostId::generate(),
+            action: action.to_owned(),
+            args,
+            labels: BTreeMap::new(),
+            lease_until: None,
+            origin: "test".to_owned(),
+            owner,
+            link: Arc::new(Nobody),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// Says that nobody wants the order any more.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
     /// Writes down what was learned midway, a job's or server's id. It is in the journal when this returns.
     ///
     /// # Errors

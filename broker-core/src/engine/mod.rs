@@ -1,0 +1,153 @@
+//! The engine: one thread with a runtime of its own, on which every call of a provider and of a session runs.
+//!
+//! Callers send it work and wait for the answer, on whatever runtime they have, or on none. So a caller that is dropped
+//! never drops a half-made host, no connection outlives the runtime it was made on, and blocking callers wait in the
+//! same way as async ones.
+
+pub(crate) mod held;
+pub(crate) mod hooks;
+mod release;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use self::release::Released;
+pub(crate) use self::release::{release, undo};
+use crate::error::Error;
+
+type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Engine {
+    jobs: mpsc::UnboundedSender<Job>,
+    runtime: Handle,
+    pid: u32,
+}
+
+static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
+
+thread_local! {
+    /// Whether this thread is the engine's or a hook's, where nothing may wait for the engine.
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the current thread as one that must not wait for the engine.
+pub(crate) fn mark_thread() {
+    OURS.with(|ours| ours.set(true));
+}
+
+/// Whether the current thread may wait for the engine. A thread that is being torn down may not.
+pub(crate) fn may_wait() -> bool {
+    OURS.try_with(|ours| !ours.get()).unwrap_or(false)
+}
+
+fn engine() -> Result<&'static Engine, Error> {
+    let engine = ENGINE.get_or_init(start).as_ref().ok_or(Error::Closed)?;
+    // The thread does not exist in the child of a fork.
+    if engine.pid == std::process::id() { Ok(engine) } else { Err(Error::Closed) }
+}
+
+fn start() -> Option<Engine> {
+    let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().thread_name("broker-files").build().ok()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("broker-engine".to_owned())
+        .spawn(move || {
+            mark_thread();
+            runtime.block_on(async move {
+                while let Some(job) = queue.recv().await {
+                    drop(tokio::spawn(job));
+                }
+            });
+        })
+        .ok()?;
+    held::drain_at_exit();
+    Some(Engine { jobs, runtime: handle, pid: std::process::id() })
+}
+
+/// Runs work on the engine to its end, whether or not anybody waits for it.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    engine()?.jobs.send(Box::pin(work)).map_err(|_| Error::Closed)
+}
+
+/// Runs work on the engine and waits for its result. The work goes on when the returned future is dropped; what it
+/// returns is then dropped on the engine.
+pub(crate) async fn call<T: Send + 'static>(
+    doing: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    let (reply, result) = oneshot::channel();
+    spawn(async move {
+        let outcome = AssertUnwindSafe(work).catch_unwind().await;
+        // A caller that is gone drops the result here: a guard in it releases its host.
+        drop(reply.send(outcome));
+    })?;
+    match result.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_panic)) => Err(Error::Panicked(doing)),
+        Err(_) => Err(Error::Closed),
+    }
+}
+
+/// As [`call`], for work that ends at the next await when the returned future is dropped.
+pub(crate) async fn call_while_wanted<T: Send + 'static>(
+    doing: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    let wanted = CancellationToken::new();
+    let _cancel_on_drop: DropGuard = wanted.clone().drop_guard();
+    let result = call(doing, async move {
+        tokio::select! {
+            value = work => Some(value),
+            () = wanted.cancelled() => None,
+        }
+    });
+    result.await?.ok_or(Error::Closed)
+}
+
+/// Waits for a future on this thread, inside or outside any runtime.
+///
+/// Timers and sockets that the future uses, say in a hook of the caller's, are driven by the engine's runtime.
+///
+/// # Errors
+///
+/// [`Error::Blocking`] on a thread that the engine may be waiting for, [`Error::Closed`] where there is no engine.
+pub fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    if !may_wait() {
+        return Err(Error::Blocking);
+    }
+    let _runtime = engine()?.runtime.enter();
+    let mut future = std::pin::pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return Ok(value),
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Whether this is the process that the engine was started in, not the child of a fork.
+pub(crate) fn is_own_process() -> bool {
+    ENGINE.get().is_some_and(|engine| engine.as_ref().is_some_and(|engine| engine.pid == std::process::id()))
+}

@@ -1,10 +1,13 @@
 //! What the inventory knows of one host.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::Error as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -169,49 +172,57 @@ impl HostRecord {
     ///
     /// Fields without a value are left out, so that a filter can tell that they are missing.
     pub fn to_json(&self, secrets: Secrets) -> Map<String, Value> {
-        let mut map = Map::new();
-        let mut put = |key: &str, value: Value| {
-            if !value.is_null() {
-                map.insert(key.to_owned(), value);
-            }
-        };
-        put("id", json!(self.id));
-        put("number", json!(self.number));
-        put("state", json!(self.state));
-        put("hostname", json!(self.hostname));
-        put("name", json!(self.name));
-        put("address", json!(self.address));
-        put("ssh_port", json!(self.ssh_port));
-        put("_broker_provider", json!(self.provider));
-        put("_broker_provider_instance", json!(self.instance));
-        put("_broker_args", args_to_json(&self.args, secrets));
-        if !self.labels.is_empty() {
-            put("labels", json!(self.labels));
-        }
-        put("checked_out_at", json!(self.checked_out_at));
-        put("lease_until", json!(self.lease_until));
-        put("owner", json!(self.owner));
-        put("holding", json!(self.holding));
-        put("endpoint", json!(self.endpoint));
-        put("handle", json!(self.handle));
-        put("error", json!(self.error));
-        if !self.ports.is_empty() {
-            put("exposed_ports", json!(self.ports));
-        }
-        put("rev", json!(self.rev));
-        put("at", json!(self.at));
-        let mut clashing = Map::new();
-        for (key, value) in &self.facts {
-            if FIELDS.contains(&key.as_str()) {
-                clashing.insert(key.clone(), value.clone());
-            } else {
-                map.insert(key.clone(), value.clone());
+        struct Object(Map<String, Value>);
+
+        impl Fields for Object {
+            type Error = Infallible;
+
+            fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Infallible> {
+                self.0.insert(key.to_owned(), json!(value));
+                Ok(())
             }
         }
-        if !clashing.is_empty() {
-            map.insert("_imported".to_owned(), Value::Object(clashing));
+
+        let mut object = Object(Map::with_capacity(FIELDS.len() + self.facts.len()));
+        let Ok(()) = self.put_fields(secrets, &mut object);
+        object.0
+    }
+
+    /// All fields that have a value, in the order in which they are printed.
+    pub(super) fn put_fields<F: Fields>(&self, secrets: Secrets, to: &mut F) -> Result<(), F::Error> {
+        fn some<F: Fields, T: Serialize>(to: &mut F, key: &str, value: Option<&T>) -> Result<(), F::Error> {
+            value.map_or(Ok(()), |value| to.put(key, value))
         }
-        map
+        to.put("id", &self.id)?;
+        to.put("number", &self.number)?;
+        to.put("state", &self.state)?;
+        some(to, "hostname", self.hostname.as_ref())?;
+        some(to, "name", self.name.as_ref())?;
+        some(to, "address", self.address.as_ref())?;
+        some(to, "ssh_port", self.ssh_port.as_ref())?;
+        to.put("_broker_provider", &self.provider)?;
+        some(to, "_broker_provider_instance", self.instance.as_ref())?;
+        match secrets {
+            Secrets::Hidden => to.put("_broker_args", &args_to_json(&self.args, secrets))?,
+            Secrets::Shown => to.put("_broker_args", &self.args)?,
+        }
+        some(to, "labels", Some(&self.labels).filter(|labels| !labels.is_empty()))?;
+        some(to, "checked_out_at", self.checked_out_at.as_ref())?;
+        some(to, "lease_until", self.lease_until.as_ref())?;
+        some(to, "owner", self.owner.as_ref())?;
+        to.put("holding", &self.holding)?;
+        some(to, "endpoint", self.endpoint.as_ref())?;
+        some(to, "handle", self.handle.as_ref().filter(|handle| !handle.is_null()))?;
+        some(to, "error", self.error.as_ref())?;
+        some(to, "exposed_ports", Some(&self.ports).filter(|ports| !ports.is_empty()))?;
+        to.put("rev", &self.rev)?;
+        to.put("at", &self.at)?;
+        let clashes = |key: &str| FIELDS.contains(&key);
+        for (key, value) in self.facts.iter().filter(|(key, _)| !clashes(key)) {
+            to.put(key, value)?;
+        }
+        let clashing: BTreeMap<_, _> = self.facts.iter().filter(|(key, _)| clashes(key)).collect();
+        some(to, "_imported", Some(&clashing).filter(|clashing| !clashing.is_empty()))
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote with [`Secrets::Shown`].
@@ -219,36 +230,8 @@ impl HostRecord {
     /// # Errors
     ///
     /// If a field of Broker's own is missing or of the wrong shape; the message names it.
-    pub fn from_json(mut map: Map<String, Value>) -> Result<Self, serde_json::Error> {
-        let record = Self {
-            id: required(&mut map, "id")?,
-            number: required(&mut map, "number")?,
-            rev: required(&mut map, "rev")?,
-            state: required(&mut map, "state")?,
-            at: required(&mut map, "at")?,
-            name: optional(&mut map, "name")?,
-            hostname: optional(&mut map, "hostname")?,
-            address: optional(&mut map, "address")?,
-            ssh_port: optional(&mut map, "ssh_port")?,
-            provider: required(&mut map, "_broker_provider")?,
-            instance: optional(&mut map, "_broker_provider_instance")?,
-            args: optional(&mut map, "_broker_args")?.unwrap_or_default(),
-            labels: optional(&mut map, "labels")?.unwrap_or_default(),
-            checked_out_at: optional(&mut map, "checked_out_at")?,
-            lease_until: optional(&mut map, "lease_until")?,
-            owner: optional(&mut map, "owner")?,
-            holding: optional(&mut map, "holding")?.unwrap_or(Holding::Kept),
-            endpoint: optional(&mut map, "endpoint")?,
-            handle: optional(&mut map, "handle")?,
-            error: optional(&mut map, "error")?,
-            ports: optional(&mut map, "exposed_ports")?.unwrap_or_default(),
-            facts: Map::new(),
-        };
-        let clashing: Map<String, Value> = optional(&mut map, "_imported")?.unwrap_or_default();
-        map.remove("high");
-        map.remove("live");
-        map.extend(clashing);
-        Ok(Self { facts: map, ..record })
+    pub fn from_json(map: Map<String, Value>) -> Result<Self, serde_json::Error> {
+        Self::deserialize(Value::Object(map))
     }
 
     /// Takes over what the provider told.
@@ -290,33 +273,170 @@ pub fn args_to_json(args: &Args, secrets: Secrets) -> Value {
     )
 }
 
-fn required<T: for<'de> Deserialize<'de>>(
-    map: &mut Map<String, Value>,
-    key: &'static str,
-) -> Result<T, serde_json::Error> {
-    optional(map, key)?.ok_or_else(|| serde_json::Error::missing_field(key))
-}
+/// Where the fields of a record go.
+pub(super) trait Fields {
+    type Error;
 
-fn optional<T: for<'de> Deserialize<'de>>(
-    map: &mut Map<String, Value>,
-    key: &'static str,
-) -> Result<Option<T>, serde_json::Error> {
-    match map.remove(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => T::deserialize(value)
-            .map(Some)
-            .map_err(|error| serde_json::Error::custom(format_args!("field `{key}`: {error}"))),
-    }
+    fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Self::Error>;
 }
 
 impl Serialize for HostRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_json(Secrets::Shown).serialize(serializer)
+        struct Entries<M>(M);
+
+        impl<M: SerializeMap> Fields for Entries<M> {
+            type Error = M::Error;
+
+            fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), M::Error> {
+                self.0.serialize_entry(key, value)
+            }
+        }
+
+        let mut entries = Entries(serializer.serialize_map(None)?);
+        self.put_fields(Secrets::Shown, &mut entries)?;
+        entries.0.end()
     }
 }
 
 impl<'de> Deserialize<'de> for HostRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_json(Map::deserialize(deserializer)?).map_err(D::Error::custom)
+        Ok(Line::deserialize(deserializer)?.record)
+    }
+}
+
+/// A record with the two numbers that only the journal has.
+pub(super) struct Line {
+    pub(super) record: HostRecord,
+    pub(super) high: Option<u64>,
+    pub(super) live: Option<u64>,
+}
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LineVisitor;
+
+        impl<'de> Visitor<'de> for LineVisitor {
+            type Value = Line;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the record of a host")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Line, A::Error> {
+                read_line(entries)
+            }
+        }
+
+        deserializer.deserialize_map(LineVisitor)
+    }
+}
+
+/// Reads a record straight from its text: an inventory has many, and everything in Broker begins with reading them.
+fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
+    let (mut id, mut number, mut rev, mut state, mut at, mut provider) = (None, None, None, None, None, None);
+    let (mut high, mut live) = (None, None);
+    let (mut name, mut hostname, mut address, mut ssh_port, mut instance) = (None, None, None, None, None);
+    let (mut args, mut labels, mut ports, mut clashing) = (None, None, None, None);
+    let (mut checked_out_at, mut lease_until, mut owner, mut holding) = (None, None, None, None);
+    let (mut endpoint, mut handle, mut error) = (None, None, None);
+    let mut facts = Map::new();
+    while let Some(Key(key)) = entries.next_key()? {
+        let read = match &*key {
+            "id" => into(&mut id, &mut entries),
+            "number" => into(&mut number, &mut entries),
+            "rev" => into(&mut rev, &mut entries),
+            "state" => into(&mut state, &mut entries),
+            "at" => into(&mut at, &mut entries),
+            "high" => into(&mut high, &mut entries),
+            "live" => into(&mut live, &mut entries),
+            "name" => into(&mut name, &mut entries),
+            "hostname" => into(&mut hostname, &mut entries),
+            "address" => into(&mut address, &mut entries),
+            "ssh_port" => into(&mut ssh_port, &mut entries),
+            "_broker_provider" => into(&mut provider, &mut entries),
+            "_broker_provider_instance" => into(&mut instance, &mut entries),
+            "_broker_args" => into(&mut args, &mut entries),
+            "labels" => into(&mut labels, &mut entries),
+            "checked_out_at" => into(&mut checked_out_at, &mut entries),
+            "lease_until" => into(&mut lease_until, &mut entries),
+            "owner" => into(&mut owner, &mut entries),
+            "holding" => into(&mut holding, &mut entries),
+            "endpoint" => into(&mut endpoint, &mut entries),
+            "handle" => into(&mut handle, &mut entries),
+            "error" => into(&mut error, &mut entries),
+            "exposed_ports" => into(&mut ports, &mut entries),
+            "_imported" => into(&mut clashing, &mut entries),
+            _ => {
+                facts.insert(key.into_owned(), entries.next_value()?);
+                continue;
+            }
+        };
+        read.map_err(|error| A::Error::custom(format_args!("field `{key}`: {error}")))?;
+    }
+    facts.extend(clashing.unwrap_or_else(Map::new));
+    let record = HostRecord {
+        id: required(id, "id")?,
+        number: required(number, "number")?,
+        rev: required(rev, "rev")?,
+        state: required(state, "state")?,
+        at: required(at, "at")?,
+        name,
+        hostname,
+        address,
+        ssh_port,
+        provider: required(provider, "_broker_provider")?,
+        instance,
+        args: args.unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
+        checked_out_at,
+        lease_until,
+        owner,
+        holding: holding.unwrap_or(Holding::Kept),
+        endpoint,
+        handle,
+        error,
+        ports: ports.unwrap_or_default(),
+        facts,
+    };
+    Ok(Line { record, high, live })
+}
+
+fn into<'de, T: Deserialize<'de>, A: MapAccess<'de>>(field: &mut Option<T>, entries: &mut A) -> Result<(), A::Error> {
+    *field = entries.next_value()?;
+    Ok(())
+}
+
+fn required<T, E: serde::de::Error>(value: Option<T>, key: &'static str) -> Result<T, E> {
+    value.ok_or_else(|| E::missing_field(key))
+}
+
+/// A key, without a copy of it where that can be.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a field")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+
+            fn visit_string<E>(self, key: String) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key)))
+            }
+        }
+
+        deserializer.deserialize_str(KeyVisitor)
     }
 }

@@ -49,6 +49,13 @@ impl SessionError {
         self
     }
 
+    /// The same error as another kind: what is local to the host, seen from here.
+    #[must_use]
+    pub fn with_kind(mut self, kind: SessionErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> SessionErrorKind {
         self.kind

@@ -6,6 +6,7 @@
 
 mod command;
 mod error;
+pub mod local;
 mod tree;
 
 use async_trait::async_trait;

@@ -1,16 +1,24 @@
 //! The settings of one provider instance.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use indexmap::IndexMap;
+
+use super::general::labels_in;
+use super::layers::{Tree, merge, to_args};
+use super::schema::{INSTANCE_KEYS, SECTION_KEYS};
+use super::value::Setting;
+use super::{SettingError, SettingsError};
 use crate::args::{ArgValue, Args};
-use crate::provider::{ErrorKind, ProviderError};
+use crate::inventory::{Secrets, args_to_json};
 use crate::secrets::Secret;
 
 /// The settings of one instance of a provider: its section, with the instance's values and the environment on top.
 ///
 /// Values are read by the type that the reader wants: a text setting that spells `0123` stays that.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ProviderSettings {
     /// The provider's name, which is the name of the section.
     pub provider: String,
@@ -20,6 +28,8 @@ pub struct ProviderSettings {
     pub labels: BTreeMap<String, String>,
     /// The values. Secrets are resolved.
     pub values: Args,
+    /// Where the values were given, in words, for messages.
+    pub origins: BTreeMap<String, String>,
 }
 
 impl ProviderSettings {
@@ -27,10 +37,17 @@ impl ProviderSettings {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
-    fn error(&self, key: &str, wanted: &str, value: &ArgValue) -> SettingError {
-        let shown =
-            if crate::secrets::is_secret_name(key) { crate::secrets::HIDDEN.to_owned() } else { value.to_string() };
-        SettingError { path: format!("{}.{key}", self.provider), shown, wanted: wanted.to_owned() }
+    fn setting(&self, key: &str, value: ArgValue) -> Setting {
+        let origin = self.origins.get(key).map(String::as_str).unwrap_or_default();
+        Setting::new(&self.provider, key, value, origin)
+    }
+
+    fn read<T>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&Setting) -> Result<T, SettingError>,
+    ) -> Result<Option<T>, SettingError> {
+        self.value(key).map(|value| read(&self.setting(key, value.clone()))).transpose()
     }
 
     /// A text.
@@ -39,7 +56,7 @@ impl ProviderSettings {
     ///
     /// If it is a list or a mapping.
     pub fn text(&self, key: &str) -> Result<Option<&str>, SettingError> {
-        self.value(key).map(|value| value.as_str().ok_or_else(|| self.error(key, "a text", value))).transpose()
+        self.value(key).map(|value| value.as_str().ok_or_else(|| self.error(key, "a text"))).transpose()
     }
 
     /// A secret text.
@@ -57,9 +74,7 @@ impl ProviderSettings {
     ///
     /// If it does not spell one.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>, SettingError> {
-        self.value(key)
-            .map(|value| value.as_bool().ok_or_else(|| self.error(key, "`true` or `false`", value)))
-            .transpose()
+        self.read(key, Setting::boolean)
     }
 
     /// A whole number.
@@ -68,12 +83,7 @@ impl ProviderSettings {
     ///
     /// If it does not spell one, or one that does not fit.
     pub fn number<N: std::str::FromStr>(&self, key: &str) -> Result<Option<N>, SettingError> {
-        self.value(key)
-            .map(|value| {
-                let number = value.as_str().and_then(|text| text.trim().parse().ok());
-                number.ok_or_else(|| self.error(key, "a whole number", value))
-            })
-            .transpose()
+        self.read(key, Setting::number)
     }
 
     /// A span of time: `90s`, `2h`, or a bare number of seconds, as the Python tool's files have it.
@@ -82,50 +92,121 @@ impl ProviderSettings {
     ///
     /// If it does not spell one.
     pub fn duration(&self, key: &str) -> Result<Option<Duration>, SettingError> {
-        self.value(key)
-            .map(|value| {
-                let text = value.as_str().map(str::trim).unwrap_or_default();
-                let seconds = text.parse().ok().map(Duration::from_secs);
-                seconds
-                    .or_else(|| crate::duration::parse(text).ok())
-                    .ok_or_else(|| self.error(key, "a time such as `90s` or `2h`, or a number of seconds", value))
-            })
-            .transpose()
+        self.read(key, Setting::seconds)
     }
 
-    /// A list of texts; a single text is split at its commas.
+    /// A list of texts; a single text is split at its commas, unless it spells a list in brackets.
     ///
     /// # Errors
     ///
     /// If it is a mapping, or an item is no text.
     pub fn list(&self, key: &str) -> Result<Vec<String>, SettingError> {
-        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
-        let items = match value {
-            ArgValue::Text(text) | ArgValue::Plain(text) => {
-                return Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect());
-            }
-            ArgValue::List(items) => items,
-            ArgValue::Map(_) => return Err(self.error(key, "a list", value)),
+        Ok(self.read(key, Setting::list)?.unwrap_or_default())
+    }
+
+    /// The error for a value that has the right type and still does not do. `wanted` follows on `must be`.
+    pub fn error(&self, key: &str, wanted: &str) -> SettingError {
+        let value = self.values.get(key).cloned().unwrap_or(ArgValue::Plain(String::new()));
+        self.setting(key, value).error(wanted)
+    }
+}
+
+impl fmt::Debug for ProviderSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderSettings")
+            .field("provider", &self.provider)
+            .field("instance", &self.instance)
+            .field("labels", &self.labels)
+            .field("values", &args_to_json(&self.values, Secrets::Hidden))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Merges what file, environment and program say of one provider. `resolve` puts secrets in their places.
+pub(super) fn assemble(
+    name: &str,
+    requested: Option<&str>,
+    layers: [&Tree; 3],
+    resolve: impl FnOnce(Tree) -> Result<Tree, SettingsError>,
+) -> Result<ProviderSettings, SettingsError> {
+    let nothing = Tree::empty();
+    let mut sections = [&nothing; 3];
+    let mut all_instances = [&nothing; 3];
+    for ((layer, section), instances) in layers.into_iter().zip(&mut sections).zip(&mut all_instances) {
+        let key = key_of(layer, name);
+        layer.map_at("", key)?;
+        *section = layer.get(key).filter(|tree| !tree.is_null()).unwrap_or(&nothing);
+        *instances = section.get("instances").unwrap_or(&nothing);
+    }
+    let merged = merge(&all_instances)?;
+    let instance = choose(name, requested, merged.entries())?;
+
+    let mut own = [&nothing; 3];
+    let mut instance_wins = false;
+    if let Some(instance) = instance {
+        let path = format!("{name}.instances");
+        merged.map_at(&path, instance)?;
+        instance_wins = flag(&merged, &path, instance, "override_envars")?;
+        for (own, instances) in own.iter_mut().zip(all_instances) {
+            *own = instances.get(instance).filter(|tree| !tree.is_null()).unwrap_or(&nothing);
+        }
+    }
+    let [file, environment, program] = sections;
+    let [file_own, environment_own, program_own] = own;
+    let (below, above) = if instance_wins { (environment, &nothing) } else { (&nothing, environment) };
+    let mut values = merge(&[file, below, file_own, above, environment_own, program, program_own])?;
+    let labels = labels_in(&values, name)?;
+    if let Some(entries) = values.entries_mut() {
+        entries.retain(|key, _| !SECTION_KEYS.contains(&key.as_str()) && !INSTANCE_KEYS.contains(&key.as_str()));
+    }
+    let values = resolve(values)?;
+    let entries = values.entries().into_iter().flatten();
+    Ok(ProviderSettings {
+        provider: name.to_owned(),
+        instance: instance.map(str::to_owned),
+        labels,
+        origins: entries.map(|(key, tree)| (key.clone(), tree.origin().to_owned())).collect(),
+        values: values.entries().map(to_args).unwrap_or_default(),
+    })
+}
+
+/// The key of a provider's section, which is the same in any case.
+fn key_of<'a>(layer: &'a Tree, name: &'a str) -> &'a str {
+    let mut keys = layer.entries().into_iter().flatten().map(|(key, _)| key.as_str());
+    keys.find(|key| key.eq_ignore_ascii_case(name)).unwrap_or(name)
+}
+
+fn choose<'a>(
+    provider: &str,
+    requested: Option<&str>,
+    instances: Option<&'a IndexMap<String, Tree>>,
+) -> Result<Option<&'a str>, SettingsError> {
+    let instances: IndexMap<&str, &Tree> =
+        instances.into_iter().flatten().map(|(name, tree)| (name.as_str(), tree)).collect();
+    let known = || instances.keys().map(|name| (*name).to_owned()).collect();
+    if let Some(requested) = requested {
+        let found = instances.get_key_value(requested).map(|(name, _)| *name);
+        let unknown = || SettingsError::UnknownInstance {
+            provider: provider.to_owned(),
+            instance: requested.to_owned(),
+            known: known(),
         };
-        let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-        texts.ok_or_else(|| self.error(key, "a list of texts", value))
+        return found.ok_or_else(unknown).map(Some);
+    }
+    let path = format!("{provider}.instances");
+    for (name, tree) in &instances {
+        if tree.entries().is_some() && tree.read(&format!("{path}.{name}"), "default", Setting::boolean)? == Some(true)
+        {
+            return Ok(Some(name));
+        }
+    }
+    match instances.len() {
+        0 | 1 => Ok(instances.keys().next().copied()),
+        _ => Err(SettingsError::AmbiguousInstance { provider: provider.to_owned(), known: known() }),
     }
 }
 
-/// A setting whose value does not do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("setting `{path}` is `{shown}`, and must be {wanted}")]
-pub struct SettingError {
-    /// Where it is in the settings, with dots.
-    pub path: String,
-    /// Its value, hidden where it is a secret.
-    pub shown: String,
-    /// What it must be.
-    pub wanted: String,
-}
-
-impl From<SettingError> for ProviderError {
-    fn from(error: SettingError) -> Self {
-        Self::new(ErrorKind::Settings, error.to_string())
-    }
+fn flag(instances: &Tree, path: &str, instance: &str, key: &str) -> Result<bool, SettingError> {
+    let Some(tree) = instances.get(instance) else { return Ok(false) };
+    Ok(tree.read(&format!("{path}.{instance}"), key, Setting::boolean)?.unwrap_or(false))
 }

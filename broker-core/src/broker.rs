@@ -1,0 +1,1034 @@
+//! [`Broker`]: checks hosts out and in.
+//!
+//! Read a checkout from [`Broker::checkout_many`] down: a request becomes orders, the journal is written, the provider
+//! is asked, the journal is written again, and a guard owns the host.
+
+use std::future::Future;
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{Core, Instance, Progress, Step};
+use crate::engine::{self, Released};
+use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
+use crate::filter::Filter;
+use crate::guard::{HostGuard, HostGuards, HostType};
+use crate::host::Host;
+use crate::id::HostId;
+use crate::inventory::{Holding, HostRecord, HostState, InventoryError, Owner, Secrets, Snapshot, select};
+use crate::provider::{
+    Endpoint, ErrorKind, Execution, Found, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
+    ProviderFactory, ProviderInfo, Query, Scope, Table,
+};
+use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted, find_provider};
+use crate::settings::{BrokerDirectory, Settings};
+
+/// The lease of a host that a guard holds, where neither the request nor the settings say otherwise.
+const GUARD_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long undoing a checkout that was cut off may hold up its caller.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
+
+/// Checks hosts out and in. Cheap to clone; clones are the same broker.
+///
+/// All methods can be called on any runtime, or on none: the work is done on Broker's own engine. Dropping the future
+/// of a method never loses a host: a checkout that nobody waits for any more is undone, a checkin goes on.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) core: Arc<Core>,
+}
+
+/// How to make a [`Broker`].
+#[derive(Default)]
+pub struct Builder {
+    settings: Option<Settings>,
+    directory: Option<BrokerDirectory>,
+    factories: Vec<Arc<dyn ProviderFactory>>,
+}
+
+impl Builder {
+    /// Adds a kind of provider. A later one takes the place of an earlier one of the same name.
+    #[must_use]
+    pub fn provider(mut self, factory: Arc<dyn ProviderFactory>) -> Self {
+        self.factories.retain(|known| known.info().name != factory.info().name);
+        self.factories.push(factory);
+        self
+    }
+
+    /// Uses these settings instead of the file and the environment.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Uses this directory for the settings, the inventory and the logs.
+    #[must_use]
+    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.directory = Some(BrokerDirectory::at(path));
+        self
+    }
+
+    /// Makes the broker. Reads the settings, if there are any; connects to nothing and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is a settings file and it does not do.
+    pub fn build(self) -> Result<Broker> {
+        let directory = match self.directory {
+            Some(directory) => directory,
+            None => BrokerDirectory::from_environment(std::env::vars_os())?,
+        };
+        let settings = match self.settings {
+            Some(settings) => settings,
+            None => {
+                let known: Vec<&str> = self.factories.iter().map(|factory| factory.info().name).collect();
+                let loaded = Settings::load(&directory, std::env::vars_os(), &known)?;
+                for warning in &loaded.warnings {
+                    tracing::warn!("{warning}");
+                }
+                loaded.settings
+            }
+        };
+        Ok(Broker { core: Arc::new(Core::new(settings, directory, self.factories)) })
+    }
+}
+
+impl Broker {
+    /// Starts a broker without any provider.
+    pub fn bare() -> Builder {
+        Builder::default()
+    }
+
+    /// Checks one host out and hands it over as a guard.
+    ///
+    /// # Errors
+    ///
+    /// If the request does not do or asks for more than one host, or the host could not be made.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the checkout and undoes what was made.
+    pub async fn checkout(&self, request: HostRequest) -> Result<HostGuard> {
+        let batch = self.plan(request, Holding::Guarded)?;
+        if batch.resolved.count != 1 {
+            return Err(RequestError::NotOne(batch.resolved.count).into());
+        }
+        let (mut guards, failures) = split(self.make(batch).await?);
+        match guards.pop() {
+            Some(guard) => Ok(guard),
+            None => Err(CheckoutError::new(HostGuards::default(), failures).into()),
+        }
+    }
+
+    /// Checks out as many hosts as the request asks for, at once.
+    ///
+    /// # Errors
+    ///
+    /// If any of them could not be made. [`CheckoutError`] holds the guards of the others.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`checkout`](Self::checkout).
+    pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
+        let batch = self.plan(request, Holding::Guarded)?;
+        let (hosts, failures) = split(self.make(batch).await?);
+        let guards: HostGuards = hosts.into();
+        if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
+    }
+
+    /// Checks out several requests at once, under names of the caller's: all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// If any host could not be made; the others are released before this returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`checkout`](Self::checkout).
+    pub async fn checkout_all<K: Hash + Eq>(
+        &self,
+        requests: impl IntoIterator<Item = (K, HostRequest)>,
+    ) -> Result<IndexMap<K, HostGuards>> {
+        let mut names = Vec::new();
+        let mut batches = Vec::new();
+        for (name, request) in requests {
+            names.push(name);
+            batches.push(self.plan(request, Holding::Guarded)?);
+        }
+        let made = join_all(batches.into_iter().map(|batch| self.make(batch))).await;
+        let mut guards = IndexMap::new();
+        let mut failures = Vec::new();
+        let mut broken = None;
+        for (name, outcome) in names.into_iter().zip(made) {
+            match outcome {
+                Ok(outcomes) => {
+                    let (hosts, failed) = split(outcomes);
+                    guards.insert(name, HostGuards::from(hosts));
+                    failures.extend(failed);
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+        if broken.is_none() && failures.is_empty() {
+            return Ok(guards);
+        }
+        for guards in guards.into_values() {
+            guards.checkin().await?;
+        }
+        Err(broken.unwrap_or_else(|| CheckoutError::new(HostGuards::default(), failures).into()))
+    }
+
+    /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup).
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkout`](Self::checkout). A host whose setup fails is torn down and released.
+    pub async fn checkout_as<T: HostType>(&self, request: HostRequest) -> Result<HostGuard<T>> {
+        let guard = self.checkout(request).await?.into_type::<T>();
+        match guard.typed().setup(&guard).await {
+            Ok(()) => Ok(guard),
+            Err(source) => {
+                let host = guard.label();
+                let error = Error::Hook { hook: "setup", host, source };
+                if let Err(second) = guard.checkin().await {
+                    tracing::warn!(error = crate::error_chain(&second), "checkin after a failed setup");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Checks one host out for the time of `body`, and checks it in afterwards, whether `body` returns or panics.
+    ///
+    /// # Errors
+    ///
+    /// If the host could not be checked out, or not be checked in.
+    ///
+    /// # Panics
+    ///
+    /// If `body` does, after the host was checked in.
+    pub async fn with_host<R>(&self, request: HostRequest, body: impl AsyncFnOnce(&Host) -> R) -> Result<R> {
+        let guard = self.checkout(request).await?;
+        let outcome = AssertUnwindSafe(body(&guard)).catch_unwind().await;
+        match outcome {
+            Ok(value) => guard.checkin().await.map(|()| value),
+            Err(panic) => {
+                if let Err(error) = guard.end_after_panic().await {
+                    tracing::warn!(error = crate::error_chain(&error), "checkin after a panic");
+                }
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    /// Checks hosts out that no guard holds: they stay until they are checked in by name, or their lease ends.
+    ///
+    /// Each host of the request has its own outcome, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// If nothing could be begun: the request does not do, the provider is not there, the journal cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels what is not made yet and undoes it; what is made stays, and is in the inventory.
+    pub async fn checkout_kept(&self, request: HostRequest) -> Result<Vec<Result<Host, CheckoutFailure>>> {
+        let batch = self.plan(request, Holding::Kept)?;
+        let outcomes = self.make(batch).await?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(Made::into_kept)).collect())
+    }
+
+    /// Turns a request into a batch: what is wanted, of whom, for how long. Asks nobody.
+    fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
+        let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
+        let instance = self.core.instance(&resolved.provider, resolved.instance.as_deref())?;
+        let lease = resolved.lease.or(self.core.settings.default_lease()).or(match holding {
+            Holding::Guarded => Some(GUARD_LEASE),
+            Holding::Kept => None,
+        });
+        if let (Some(wanted), Some(limit)) = (resolved.lease, self.core.settings.max_lease())
+            && wanted > limit
+        {
+            return Err(RequestError::Lease { wanted, limit }.into());
+        }
+        let limit = self.core.settings.max_lease();
+        let lease = lease.map(|lease| limit.map_or(lease, |limit| lease.min(limit))).or(limit);
+        let origin = resolved.origin.clone().unwrap_or_else(default_origin);
+        Ok(Batch::new(resolved, instance, holding, lease, origin))
+    }
+
+    /// Makes a batch on the engine. If the caller goes away the orders are cancelled, and hosts that were made for
+    /// guards are released as the guards are dropped.
+    async fn make(&self, batch: Batch) -> Result<Vec<Result<Made, CheckoutFailure>>> {
+        let cancel = self.core.stop.child_token();
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        engine::call("checking out", make_batch(Arc::clone(&self.core), batch, cancel)).await?
+    }
+
+    /// Releases hosts, whoever holds them. Every host has its own outcome, in the order of `records`.
+    ///
+    /// # Errors
+    ///
+    /// If the engine is gone. What happened to each host is in its own outcome.
+    ///
+    /// # Cancel safety
+    ///
+    /// The checkin goes on when the future is dropped.
+    pub async fn checkin(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<Released>)>> {
+        let release = |core: Arc<Core>, record| async move { engine::release(&core, record).await };
+        self.each("checking in", records, release).await
+    }
+
+    /// Lets hosts live for at least so long from now; a lease that ends later stays. Every host has its own outcome, in the order of `records`: the new record.
+    ///
+    /// # Errors
+    ///
+    /// If the lease is longer than the settings allow, or the engine is gone.
+    pub async fn extend(
+        &self,
+        records: Vec<HostRecord>,
+        by: Duration,
+    ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
+        if let Some(limit) = self.core.settings.max_lease()
+            && by > limit
+        {
+            return Err(RequestError::Lease { wanted: by, limit }.into());
+        }
+        let extend = move |core: Arc<Core>, record| async move { extend_one(&core, record, Lease(by)).await };
+        self.each("extending leases", records, extend).await
+    }
+
+    /// Takes hosts out of the inventory without releasing them. Every host has its own outcome.
+    ///
+    /// # Errors
+    ///
+    /// If the engine is gone.
+    pub async fn forget(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
+        let forget = |core: Arc<Core>, record| async move { forget_one(&core, record).await };
+        self.each("forgetting hosts", records, forget).await
+    }
+
+    /// Does something with every host at once. One that hangs holds up nobody but itself, and the order is that of the
+    /// records all the same.
+    async fn each<T: Send + 'static, F>(
+        &self,
+        doing: &'static str,
+        records: Vec<HostRecord>,
+        work: impl Fn(Arc<Core>, HostRecord) -> F + Send + Sync + 'static,
+    ) -> Result<Vec<(HostRecord, Result<T>)>>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let core = Arc::clone(&self.core);
+        let all = async move {
+            let concurrency = core.concurrency();
+            let running = records.into_iter().enumerate().map(|(at, record)| {
+                let outcome = work(Arc::clone(&core), record.clone());
+                outcome.map(move |outcome| (at, (record, outcome)))
+            });
+            let mut done: Vec<_> = stream::iter(running).buffer_unordered(concurrency).collect().await;
+            done.sort_by_key(|(at, _)| *at);
+            done.into_iter().map(|(_, outcome)| outcome).collect()
+        };
+        engine::call(doing, all).await
+    }
+
+    /// Runs an action that makes no host: a workflow, a container to its end.
+    ///
+    /// # Errors
+    ///
+    /// If the request does not do or the action could not be run. One that ran and failed is no error but an
+    /// [`Execution`] with a failure.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the action, as far as the provider can.
+    pub async fn execute(&self, request: HostRequest) -> Result<Execution> {
+        let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Execution)?;
+        let instance = self.core.instance(&resolved.provider, resolved.instance.as_deref())?;
+        let cancel = self.core.stop.child_token();
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        let core = Arc::clone(&self.core);
+        let run = async move {
+            let origin = resolved.origin.clone().unwrap_or_else(default_origin);
+            let lease = resolved.lease;
+            let batch = Batch::new(resolved, instance, Holding::Kept, lease, origin);
+            let owner = core.owner()?;
+            let wrap = |source| {
+                let doing = format!("could not execute {}", batch.resolved.wanted);
+                Error::Provider { doing, source }
+            };
+            let orders = order(&core, &batch, &owner, &cancel);
+            batch.provider.prepare(&orders).await.map_err(wrap)?;
+            let Some(order) = orders.first() else { return Err(Error::Closed) };
+            run_action(&core, &batch, order).await.map_err(wrap)
+        };
+        engine::call("executing an action", run).await?
+    }
+
+    /// Asks what a provider offers.
+    ///
+    /// # Errors
+    ///
+    /// If the provider or its instance does not exist, or cannot answer.
+    pub async fn query(&self, provider: &str, instance: Option<&str>, query: Query) -> Result<Table> {
+        let doing = format!("could not look up `{}` of provider `{provider}`", query.name);
+        let provider = self.core.instance(provider, instance)?.provider;
+        let answer = engine::call_while_wanted("looking something up", async move { provider.query(&query).await });
+        answer.await?.map_err(|source| Error::Provider { doing, source })
+    }
+
+    /// Settles the inventory with what a provider says is there: adds what it has and we have not, updates what changed,
+    /// and marks as `vanished` what it does not have any more. Other providers and instances are left alone.
+    ///
+    /// # Errors
+    ///
+    /// If the provider or its instance does not exist or cannot answer; nothing is changed then.
+    pub async fn sync(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Synced> {
+        let name = find_provider(provider, &self.core.infos())?.name.to_owned();
+        let Instance { provider, name: instance, .. } = self.core.instance(&name, instance)?;
+        let core = Arc::clone(&self.core);
+        engine::call("syncing", async move { sync(&core, &name, instance, provider.as_ref(), scope).await }).await?
+    }
+
+    /// Everything in the inventory.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub async fn inventory(&self) -> Result<Snapshot> {
+        Ok(self.core.inventory().load().await?)
+    }
+
+    /// The hosts in the inventory that a filter selects; no filter at all selects all of them.
+    ///
+    /// # Errors
+    ///
+    /// If the filter does not do. A filter that matches nothing is no error.
+    pub async fn from_inventory(&self, filter: Option<&str>) -> Result<Vec<Host>> {
+        let choice = Choice { all: true, filter: filter.map(str::to_owned), ..Choice::default() };
+        let chosen = self.choose(&choice).await?;
+        Ok(chosen.records.into_iter().map(|record| self.host(record)).collect())
+    }
+
+    /// A host out of the inventory, by its number, id, name or hostname.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such host, or more than one.
+    pub async fn find(&self, word: &str) -> Result<Host> {
+        let choice = Choice { hosts: vec![word.to_owned()], ..Choice::default() };
+        let record = self.choose(&choice).await?.records.pop().ok_or(Error::Closed)?;
+        Ok(self.host(record))
+    }
+
+    /// The host of a record.
+    pub fn host(&self, record: HostRecord) -> Host {
+        Host::new(Arc::clone(&self.core), record)
+    }
+
+    /// Chooses hosts of the inventory: those named or all of them, narrowed by a filter.
+    ///
+    /// # Errors
+    ///
+    /// If any name does not fit exactly one host, or the filter does not do. Nothing is chosen then.
+    pub async fn choose(&self, choice: &Choice) -> Result<Chosen> {
+        let snapshot = self.inventory().await?;
+        let mut warnings = snapshot.warnings.clone();
+        let records = match choice.all {
+            true => snapshot.records,
+            false => select(&snapshot.records, &choice.hosts)?.into_iter().map(Arc::clone).collect(),
+        };
+        let records: Vec<HostRecord> = records.into_iter().map(Arc::unwrap_or_clone).collect();
+        let Some(text) = &choice.filter else { return Ok(Chosen { records, warnings }) };
+        let views: Vec<_> = records.iter().map(|record| record.to_json(Secrets::Shown)).collect();
+        let selection = Filter::parse(text)?.select(&views, self.fields(), Timestamp::now())?;
+        warnings.extend(selection.notes.iter().map(ToString::to_string));
+        let mut records: Vec<_> = records.into_iter().map(Some).collect();
+        let chosen = selection.indices.iter().filter_map(|index| records.get_mut(*index)?.take());
+        Ok(Chosen { records: chosen.collect(), warnings })
+    }
+
+    /// The names of fields that a filter may use: Broker's own and those of the providers.
+    pub fn fields(&self) -> Vec<&str> {
+        let facts = self.core.infos().into_iter().flat_map(|info| info.facts.iter().copied());
+        crate::inventory::FIELDS.iter().copied().chain(facts).collect()
+    }
+
+    /// Whether a living process holds the host in a guard or is making or releasing it.
+    pub fn is_held(&self, record: &HostRecord) -> bool {
+        let busy =
+            record.holding == Holding::Guarded || matches!(record.state, HostState::Pending | HostState::Releasing);
+        busy && self.core.is_owner_busy(record)
+    }
+
+    /// What hosts do from now on. A reader that is too slow misses the oldest steps.
+    pub fn steps(&self) -> broadcast::Receiver<Progress> {
+        self.core.watch()
+    }
+
+    /// Cancels every checkout and execution that is under way: what is not made is not made, what is half made is
+    /// undone. Their calls return as soon as that is settled. Further checkouts of this broker are cancelled too.
+    pub fn stop(&self) {
+        self.core.stop.cancel();
+    }
+
+    /// The settings in use.
+    pub fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    /// The directory in use.
+    pub fn directory(&self) -> &BrokerDirectory {
+        &self.core.directory
+    }
+
+    /// The providers that there are.
+    pub fn providers(&self) -> Vec<&ProviderInfo> {
+        self.core.infos()
+    }
+}
+
+/// Which hosts of the inventory are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Numbers, ids, names or hostnames.
+    pub hosts: Vec<String>,
+    /// All of them; `hosts` is then not looked at.
+    pub all: bool,
+    /// Narrows what `hosts` or `all` chose.
+    pub filter: Option<String>,
+}
+
+/// The hosts that were chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    /// Their records, by number where all were meant, else in the order in which they were named.
+    pub records: Vec<HostRecord>,
+    /// What a person should know about the inventory and the filter.
+    pub warnings: Vec<String>,
+}
+
+/// What a sync changed.
+#[derive(Debug, Clone, Default)]
+pub struct Synced {
+    /// Hosts that the provider has, and that were not in the inventory.
+    pub added: Vec<HostRecord>,
+    /// Hosts of which the provider tells something else than before.
+    pub updated: Vec<HostRecord>,
+    /// Hosts that the provider does not have any more.
+    pub vanished: Vec<HostRecord>,
+    /// How many are as they were.
+    pub unchanged: usize,
+}
+
+/// Hosts that are wanted together.
+struct Batch {
+    resolved: ResolvedRequest,
+    provider: Arc<dyn Provider>,
+    holding: Holding,
+    lease: Option<Duration>,
+    origin: String,
+}
+
+impl Batch {
+    fn new(
+        mut resolved: ResolvedRequest,
+        instance: Instance,
+        holding: Holding,
+        lease: Option<Duration>,
+        origin: String,
+    ) -> Self {
+        resolved.instance = instance.name;
+        // The settings have the last word on labels, so that an administrator's cannot be undone by a request.
+        resolved.labels.extend(instance.labels);
+        Self { resolved, provider: instance.provider, holding, lease, origin }
+    }
+}
+
+/// A host that was made, before it is decided whether a guard of the caller's or nobody holds it.
+enum Made {
+    Guarded(HostGuard),
+    Kept(Host),
+}
+
+impl Made {
+    fn into_kept(self) -> Host {
+        match self {
+            Self::Kept(host) => host,
+            // Only batches with `Holding::Kept` come here; the guard's host is the same all the same.
+            Self::Guarded(guard) => Host::clone(&guard),
+        }
+    }
+}
+
+async fn make_batch(
+    core: Arc<Core>,
+    batch: Batch,
+    cancel: CancellationToken,
+) -> Result<Vec<Result<Made, CheckoutFailure>>> {
+    let doing = || format!("could not check out {}", batch.resolved.wanted);
+    let wrap = |source| Error::Provider { doing: doing(), source };
+    let endpoint = batch.provider.endpoint().await.map_err(wrap)?;
+    let owner = core.owner()?;
+    let orders = order(&core, &batch, &owner, &cancel);
+    let prepared = async {
+        tokio::select! {
+            outcome = batch.provider.prepare(&orders) => outcome,
+            () = cancel.cancelled() => Err(ProviderError::new(ErrorKind::Cancelled, "it was cancelled")),
+        }
+    };
+    prepared.await.map_err(wrap)?;
+
+    // From here on something may exist, so from here on the journal knows of it.
+    let drafts = orders.iter().map(|order| draft(order, &batch, &endpoint, &owner)).collect();
+    let records = core.inventory().add(drafts).await?;
+    let all_or_nothing = batch.resolved.all_or_nothing;
+    let outcomes: Vec<_> = stream::iter(orders.into_iter().zip(records))
+        .map(|(order, record)| make_one(Arc::clone(&core), &batch, order, record))
+        .buffer_unordered(core.concurrency())
+        .inspect(|outcome| {
+            if all_or_nothing && outcome.is_err() {
+                cancel.cancel();
+            }
+        })
+        .collect()
+        .await;
+    if all_or_nothing && outcomes.iter().any(Result::is_err) {
+        let wanted = &batch.resolved.wanted;
+        return Ok(join_all(outcomes.into_iter().map(|outcome| take_back(&core, wanted, outcome))).await);
+    }
+    Ok(outcomes)
+}
+
+/// Releases a host again because another one of its batch could not be had.
+async fn take_back(
+    core: &Arc<Core>,
+    wanted: &str,
+    outcome: Result<Made, CheckoutFailure>,
+) -> Result<Made, CheckoutFailure> {
+    let (record, released) = match outcome {
+        Ok(Made::Guarded(guard)) => (guard.record(), guard.checkin().await),
+        Ok(Made::Kept(host)) => (host.record(), engine::release(core, host.record()).await.map(drop)),
+        Err(failure) => return Err(failure),
+    };
+    let (kept_as, done) = match released {
+        Ok(()) => (None, "it was released again".to_owned()),
+        Err(error) => (Some(record.number), format!("releasing it again failed: {}", crate::error_chain(&error))),
+    };
+    let source = Box::new(FailureCause::Batch);
+    Err(CheckoutFailure { id: Some(record.id), kept_as, done: Some(done), wanted: wanted.to_owned(), source })
+}
+
+fn order(core: &Arc<Core>, batch: &Batch, owner: &Owner, cancel: &CancellationToken) -> Vec<Order> {
+    let one = |_| Order {
+        id: HostId::generate(),
+        action: batch.resolved.action.clone(),
+        args: batch.resolved.args.clone(),
+        labels: batch.resolved.labels.clone(),
+        lease_until: batch.lease.map(|lease| Lease(lease).until()),
+        origin: batch.origin.clone(),
+        owner: owner.clone(),
+        link: Arc::new(Unrecorded { core: Arc::clone(core), wanted: batch.resolved.wanted.clone() }),
+        cancel: cancel.child_token(),
+    };
+    (0..batch.resolved.count).map(one).collect()
+}
+
+fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
+    let mut args = order.args.clone();
+    args.insert("_broker_origin".to_owned(), order.origin.as_str().into());
+    HostRecord {
+        id: order.id,
+        number: 0,
+        rev: 0,
+        state: HostState::Pending,
+        at: Timestamp::now(),
+        name: None,
+        hostname: None,
+        address: None,
+        ssh_port: None,
+        provider: batch.resolved.provider.clone(),
+        instance: batch.resolved.instance.clone(),
+        args,
+        labels: order.labels.clone(),
+        checked_out_at: None,
+        lease_until: order.lease_until,
+        owner: Some(owner.clone()),
+        holding: batch.holding,
+        endpoint: Some(endpoint.clone()),
+        handle: None,
+        error: None,
+        ports: std::collections::BTreeMap::new(),
+        facts: Map::new(),
+    }
+}
+
+/// Makes one host that is in the journal as `pending`.
+async fn make_one(core: Arc<Core>, batch: &Batch, order: Order, record: HostRecord) -> Result<Made, CheckoutFailure> {
+    core.tell(&record, Step::Ordered);
+    let recorded = Arc::new(Recorded { core: Arc::clone(&core), record: Mutex::new(record) });
+    let order = Order { link: Arc::clone(&recorded) as Arc<dyn OrderLink>, ..order };
+    let asked = ask(&core, batch, &order).await;
+    let mut record = recorded.record.lock().clone();
+    match asked {
+        Ok(facts) => {
+            record.absorb(facts);
+            record.state = HostState::Active;
+            record.checked_out_at = Some(Timestamp::now());
+            match core.inventory().update(record.clone()).await {
+                Ok(record) => {
+                    core.tell(&record, Step::Ready);
+                    let host = Host::new(Arc::clone(&core), record);
+                    Ok(match batch.holding {
+                        Holding::Guarded => Made::Guarded(HostGuard::new(host, batch.resolved.keep_on_failure)),
+                        Holding::Kept => Made::Kept(host),
+                    })
+                }
+                // A host that cannot be written down cannot be handed over either.
+                Err(error) => Err(give_up(&core, batch, record, error.into(), Leftover::Undo).await),
+            }
+        }
+        Err(Asked::Failed(error)) => {
+            let leftover = match (error.may_exist(), batch.holding) {
+                (false, _) => Leftover::None,
+                // Nobody is there to look at what a test has left behind.
+                (true, Holding::Guarded) => Leftover::Undo,
+                (true, Holding::Kept) => Leftover::Keep,
+            };
+            Err(give_up(&core, batch, record, error.into(), leftover).await)
+        }
+        Err(Asked::CutOff(error)) => Err(give_up(&core, batch, record, error.into(), Leftover::Undo).await),
+    }
+}
+
+/// Why the provider did not hand a host over.
+enum Asked {
+    /// It says so itself, and has tidied up or says that it has not.
+    Failed(ProviderError),
+    /// It was cut off, and what it had done by then is not known.
+    CutOff(ProviderError),
+}
+
+/// Asks the provider, for as long as the request allows and somebody wants the host.
+async fn ask(core: &Core, batch: &Batch, order: &Order) -> Result<HostFacts, Asked> {
+    let cut_off = |kind, message: String| Asked::CutOff(ProviderError::new(kind, message));
+    // A panic of a provider is an error of that one host.
+    let checkout = AssertUnwindSafe(batch.provider.checkout(order)).catch_unwind().map(|outcome| match outcome {
+        Ok(Ok(facts)) => Ok(facts),
+        Ok(Err(error)) => Err(Asked::Failed(error)),
+        Err(panic) => {
+            let message = engine::hooks::panic_message(panic.as_ref());
+            Err(cut_off(ErrorKind::Bug, format!("the provider panicked: {message}")))
+        }
+    });
+    tokio::pin!(checkout);
+    let (kind, message) = tokio::select! {
+        outcome = &mut checkout => return outcome,
+        () = order.cancelled() => (ErrorKind::Cancelled, "it was cancelled".to_owned()),
+        () = sleep_for(batch.resolved.timeout) => {
+            let limit = crate::duration::format(batch.resolved.timeout.unwrap_or_default());
+            (ErrorKind::Timeout, format!("it was not ready within {limit}"))
+        }
+    };
+    order.cancel.cancel();
+    match tokio::time::timeout(core.stop_grace(), checkout).await {
+        // What came too late is not wanted any more.
+        Ok(Ok(_)) | Err(_) => Err(cut_off(kind, message)),
+        Ok(Err(Asked::Failed(error))) if !error.may_exist() => Err(Asked::Failed(ProviderError::new(kind, message))),
+        Ok(Err(_)) => Err(cut_off(kind, message)),
+    }
+}
+
+/// Runs an action for as long as the request allows and somebody wants it.
+async fn run_action(core: &Core, batch: &Batch, order: &Order) -> Result<Execution, ProviderError> {
+    let execute = AssertUnwindSafe(batch.provider.execute(order)).catch_unwind();
+    tokio::pin!(execute);
+    let limit = batch.resolved.timeout;
+    let (kind, message) = tokio::select! {
+        outcome = &mut execute => return outcome.unwrap_or_else(|panic| {
+            let message = engine::hooks::panic_message(panic.as_ref());
+            Err(ProviderError::new(ErrorKind::Bug, format!("the provider panicked: {message}")))
+        }),
+        () = order.cancelled() => (ErrorKind::Cancelled, "it was cancelled".to_owned()),
+        () = sleep_for(limit) => {
+            let limit = crate::duration::format(limit.unwrap_or_default());
+            (ErrorKind::Timeout, format!("it did not end within {limit}"))
+        }
+    };
+    order.cancel.cancel();
+    drop(tokio::time::timeout(core.stop_grace(), execute).await);
+    Err(ProviderError::new(kind, message))
+}
+
+async fn sleep_for(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<HostRecord> {
+    if !matches!(record.state, HostState::Active) {
+        return Err(Error::state(&record, format!("is {}, and only an active host can be extended", record.state)));
+    }
+    let provider = core.provider_of(&record)?;
+    let facts = provider.extend(&record, by).await.map_err(|source| {
+        let doing = format!("could not extend the lease of host {} (`{}`)", record.number, record.label());
+        Error::Provider { doing, source }
+    })?;
+    change(core, record, |record| {
+        record.lease_until = Some(by.extending(record.lease_until));
+        record.absorb(facts.clone());
+    })
+    .await
+}
+
+async fn forget_one(core: &Arc<Core>, record: HostRecord) -> Result<()> {
+    if record.state == HostState::Pending && core.is_owner_busy(&record) {
+        return Err(Error::state(&record, "is still being made, and cannot be forgotten"));
+    }
+    change(core, record, |record| record.state = HostState::Gone).await.map(drop)
+}
+
+/// Changes a record, whatever others have changed of it in the meantime, unless it is gone.
+async fn change(core: &Core, mut record: HostRecord, change: impl Fn(&mut HostRecord)) -> Result<HostRecord> {
+    loop {
+        change(&mut record);
+        match core.inventory().update(record).await {
+            Err(InventoryError::Conflict { current }) if current.state != HostState::Gone => record = *current,
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+async fn sync(
+    core: &Arc<Core>,
+    name: &str,
+    instance: Option<String>,
+    provider: &dyn Provider,
+    scope: Scope,
+) -> Result<Synced> {
+    let wrap = |source| Error::Provider { doing: format!("could not sync with provider `{name}`"), source };
+    let endpoint = provider.endpoint().await.map_err(wrap)?;
+    let found = provider.list(&scope).await.map_err(wrap)?;
+    // Read after the provider was asked: a host that was checked out in between is in here, and not in there.
+    let known: Vec<HostRecord> = core.inventory().load().await?.records.into_iter().map(Arc::unwrap_or_clone).collect();
+    let ours = |record: &&HostRecord| {
+        record.provider == name
+            && record.instance == instance
+            && record.endpoint.as_ref().is_none_or(|at| *at == endpoint)
+    };
+    let mut synced = Synced::default();
+    let mut seen = Vec::new();
+    let mut drafts = Vec::new();
+    for found in found {
+        let record = known.iter().filter(ours).find(|record| is_same(record, &found));
+        let Some(record) = record else {
+            drafts.push(adopted(found, name, instance.as_ref(), &endpoint));
+            continue;
+        };
+        seen.push(record.id);
+        let mut updated = record.clone();
+        updated.absorb(found.facts.clone());
+        if updated.state == HostState::Vanished {
+            updated.state = HostState::Active;
+        }
+        // Whoever makes or releases a host writes its record; a sync stays out of that.
+        if updated == *record || matches!(record.state, HostState::Pending | HostState::Releasing) {
+            synced.unchanged += 1;
+        } else {
+            let facts = found.facts;
+            let change = change(core, record.clone(), |record| {
+                record.absorb(facts.clone());
+                if record.state == HostState::Vanished {
+                    record.state = HostState::Active;
+                }
+            });
+            synced.updated.push(change.await?);
+        }
+    }
+    for record in known.iter().filter(ours).filter(|record| !seen.contains(&record.id)) {
+        // A list that was narrowed says nothing of the rest, so each is looked for by its own id.
+        let checked = record.state == HostState::Active && record.endpoint.is_some();
+        if checked && provider.find(record).await.map_err(wrap)?.is_empty() {
+            let change = change(core, record.clone(), |record| {
+                if record.state == HostState::Active {
+                    record.state = HostState::Vanished;
+                }
+            });
+            synced.vanished.push(change.await?);
+        }
+    }
+    synced.added = core.inventory().add(drafts).await?;
+    Ok(synced)
+}
+
+/// Whether the provider means the host of this record: by its id, or, for one without, by its name.
+fn is_same(record: &HostRecord, found: &Found) -> bool {
+    match found.broker_id {
+        Some(id) => record.id == id,
+        None => record.name.is_some() && record.name == found.facts.name,
+    }
+}
+
+/// The record of a host that the provider has and nobody has written down.
+fn adopted(found: Found, provider: &str, instance: Option<&String>, endpoint: &Endpoint) -> HostRecord {
+    let now = Timestamp::now();
+    let mut record = HostRecord {
+        id: found.broker_id.unwrap_or_else(HostId::generate),
+        number: 0,
+        rev: 0,
+        state: HostState::Active,
+        at: now,
+        name: None,
+        hostname: None,
+        address: None,
+        ssh_port: None,
+        provider: provider.to_owned(),
+        instance: instance.cloned(),
+        args: found.args,
+        labels: std::collections::BTreeMap::new(),
+        checked_out_at: Some(now),
+        lease_until: None,
+        owner: None,
+        holding: Holding::Kept,
+        endpoint: Some(endpoint.clone()),
+        handle: None,
+        error: None,
+        ports: std::collections::BTreeMap::new(),
+        facts: Map::new(),
+    };
+    record.absorb(found.facts);
+    record
+}
+
+/// What to do about what a checkout that failed may have left behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leftover {
+    /// There is nothing.
+    None,
+    /// Look for it and release it.
+    Undo,
+    /// Leave it for its user to look at and check in.
+    Keep,
+}
+
+/// Ends a checkout that failed: nothing is left, or an entry that shows what may be.
+async fn give_up(
+    core: &Arc<Core>,
+    batch: &Batch,
+    record: HostRecord,
+    cause: FailureCause,
+    leftover: Leftover,
+) -> CheckoutFailure {
+    core.tell(&record, Step::Failed);
+    let undone = match leftover {
+        Leftover::None => Ok(None),
+        Leftover::Keep => Err(None),
+        Leftover::Undo => {
+            match tokio::time::timeout(UNDO_LIMIT, engine::undo(batch.provider.as_ref(), &record)).await {
+                Ok(Ok(())) => Ok(Some("what was made for it is released".to_owned())),
+                Ok(Err(error)) => Err(Some(format!("undoing it failed: {}", crate::error_chain(&error)))),
+                Err(_) => Err(Some("undoing it took too long".to_owned())),
+            }
+        }
+    };
+    let (state, kept_as, done) = match undone {
+        Ok(done) => (HostState::Gone, None, done),
+        Err(why) => (HostState::Failed, Some(record.number), why),
+    };
+    let error = match &done {
+        Some(done) if state == HostState::Failed => format!("{}; {done}", crate::error_chain(&cause)),
+        _ => crate::error_chain(&cause),
+    };
+    let (id, label) = (record.id, record.label());
+    // `pending` with a dead owner is settled as `failed` would be, so nothing is lost if this cannot be written.
+    if let Err(error) = core.inventory().update(HostRecord { state, error: Some(error), ..record }).await {
+        tracing::warn!(
+            host = label,
+            error = crate::error_chain(&error),
+            "the end of a checkout could not be written down"
+        );
+    }
+    CheckoutFailure { id: Some(id), kept_as, done, wanted: batch.resolved.wanted.clone(), source: Box::new(cause) }
+}
+
+/// What an order of a host that is in the journal leads to.
+struct Recorded {
+    core: Arc<Core>,
+    record: Mutex<HostRecord>,
+}
+
+#[async_trait]
+impl OrderLink for Recorded {
+    async fn made(&self, _id: HostId, handle: Value) -> Result<(), ProviderError> {
+        let wanted = HostRecord { handle: Some(handle), ..self.record.lock().clone() };
+        let written = self.core.inventory().update(wanted).await.map_err(|source| {
+            ProviderError::new(ErrorKind::Failed, "what was made so far could not be written down")
+                .source(source)
+                .leaving_something()
+        })?;
+        *self.record.lock() = written;
+        Ok(())
+    }
+
+    fn progress(&self, _id: HostId, message: String) {
+        let record = self.record.lock().clone();
+        self.core.tell(&record, Step::Doing(message));
+    }
+}
+
+/// What an order leads to that is not in the journal: an execution, or a batch that is being prepared.
+struct Unrecorded {
+    core: Arc<Core>,
+    wanted: String,
+}
+
+#[async_trait]
+impl OrderLink for Unrecorded {
+    async fn made(&self, _id: HostId, _handle: Value) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    fn progress(&self, id: HostId, message: String) {
+        self.core.announce(Progress { id, number: None, host: self.wanted.clone(), step: Step::Doing(message) });
+    }
+}
+
+/// What asks for hosts where the request does not say: the thread, which is the test under `cargo test`, and the program.
+fn default_origin() -> String {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
+    match std::thread::current().name() {
+        Some(name) if name != "main" => format!("{name}:{program}"),
+        _ => program.into_owned(),
+    }
+}
+
+fn split(outcomes: Vec<Result<Made, CheckoutFailure>>) -> (Vec<HostGuard>, Vec<CheckoutFailure>) {
+    let mut guards = Vec::new();
+    let mut failures = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            Ok(Made::Guarded(guard)) => guards.push(guard),
+            // Only batches with `Holding::Guarded` come here.
+            Ok(Made::Kept(_)) => {}
+            Err(failure) => failures.push(failure),
+        }
+    }
+    guards.sort_by_key(|guard| guard.number());
+    (guards, failures)
+}

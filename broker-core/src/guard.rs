@@ -1,0 +1,288 @@
+//! Guards: values that own checked-out hosts.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::engine::held::{self, Held};
+use crate::engine::{self};
+use crate::error::{Error, HookError, Result};
+use crate::host::Host;
+
+/// A type of host with a `setup` and a `teardown` of its own.
+///
+/// ```
+/// use broker_core::{Host, HookError, HostType};
+///
+/// struct WebServer {
+///     host: Host,
+/// }
+///
+/// impl HostType for WebServer {
+///     fn new(host: Host) -> Self {
+///         Self { host }
+///     }
+///
+///     async fn setup(&self, host: &Host) -> Result<(), HookError> {
+///         host.execute("httpd -p 8080").await?.check()?;
+///         Ok(())
+///     }
+///
+///     async fn teardown(&self, host: &Host) -> Result<(), HookError> {
+///         host.execute("killall httpd").await?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait HostType: Send + Sync + 'static {
+    /// Wraps a host that was just checked out.
+    fn new(host: Host) -> Self;
+
+    /// Makes the host ready for use, right after its checkout. Runs on the caller.
+    ///
+    /// # Errors
+    ///
+    /// An error fails the checkout: the host is torn down and released.
+    fn setup(&self, host: &Host) -> impl Future<Output = Result<(), HookError>> + Send {
+        let _nothing_to_do = host;
+        async { Ok(()) }
+    }
+
+    /// Runs before the host is released, however its test ends. Under [`HostGuard::checkin`] it runs on the caller;
+    /// when a guard is dropped it runs on a thread of its own, for 30 seconds at the most, and may use only the host.
+    ///
+    /// # Errors
+    ///
+    /// An error is reported. The host is released all the same.
+    fn teardown(&self, host: &Host) -> impl Future<Output = Result<(), HookError>> + Send {
+        let _nothing_to_do = host;
+        async { Ok(()) }
+    }
+}
+
+/// A host without a type of its own.
+impl HostType for () {
+    fn new(_host: Host) -> Self {}
+}
+
+/// Owns a checked-out host. Dropping it tears the host down and checks it in, also when a test panics.
+///
+/// The drop waits until the host is released, for a minute at the most, and for no more than that however many guards
+/// are dropped together. [`checkin`](Self::checkin) is the way to see errors.
+#[must_use = "dropping a guard releases its host"]
+pub struct HostGuard<T: HostType = ()> {
+    host: Host,
+    typed: Arc<T>,
+    pid: u32,
+}
+
+impl HostGuard {
+    pub(crate) fn new(host: Host, keep_on_failure: Option<Duration>) -> Self {
+        held::insert(Held { host: host.clone(), keep_on_failure, teardown: None.into() });
+        Self { host, typed: Arc::new(()), pid: std::process::id() }
+    }
+
+    /// The same host, under a type that brings its own teardown.
+    pub(crate) fn into_type<T: HostType>(self) -> HostGuard<T> {
+        let host = self.host.clone();
+        let typed = Arc::new(T::new(host.clone()));
+        let pid = self.pid;
+        if let Some(held) = held::get(host.id()) {
+            let (typed, host) = (Arc::clone(&typed), host.clone());
+            *held.teardown.lock() = Some(Box::new(move || Box::pin(async move { typed.teardown(&host).await })));
+        }
+        self.disarm();
+        HostGuard { host, typed, pid }
+    }
+
+    /// Ends without releasing anything: another guard goes on with the host.
+    fn disarm(mut self) {
+        self.pid = 0;
+    }
+}
+
+impl<T: HostType> HostGuard<T> {
+    /// The host as the type that it was checked out as.
+    pub fn typed(&self) -> &T {
+        &self.typed
+    }
+
+    /// Tears the host down and checks it in, and says what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// If the teardown failed, or the host could not be released; it is then still in the inventory.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the host is checked in all the same, and a teardown that has begun is not begun again.
+    pub async fn checkin(self) -> Result<()> {
+        let torn_down = match held::get(self.host.id()).and_then(|held| held.teardown.lock().take()) {
+            Some(teardown) => teardown().await,
+            None => Ok(()),
+        };
+        self.release().await?;
+        torn_down.map_err(|source| Error::Hook { hook: "teardown", host: self.host.label(), source })
+    }
+
+    async fn release(&self) -> Result<()> {
+        if self.is_foreign() {
+            return Err(Error::Closed);
+        }
+        // Whoever takes the entry releases the host; from there on it is the engine's, not this future's.
+        let Some(held) = held::take(self.host.id()) else { return Ok(()) };
+        let release = async move {
+            held.host.close_session().await;
+            engine::release(held.host.core(), held.host.record()).await
+        };
+        engine::call("checking in", release).await?.map(|_| ())
+    }
+
+    /// Checks the host in after its user panicked, or keeps it where that was asked for.
+    pub(crate) async fn end_after_panic(self) -> Result<()> {
+        match held::get(self.host.id()).and_then(|held| held.keep_on_failure) {
+            Some(lease) => {
+                if let Some(held) = held::take(self.host.id()) {
+                    engine::call("keeping a host", async move { held::keep_for_a_look(&held, lease).await }).await?;
+                }
+                Ok(())
+            }
+            None => self.checkin().await,
+        }
+    }
+
+    /// Lets the host stay: it is in the inventory until it is checked in by name or its lease ends.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be written down. The host is then checked in.
+    pub async fn keep(self) -> Result<Host> {
+        if self.is_foreign() {
+            return Err(Error::Closed);
+        }
+        let host = self.host.clone();
+        let kept = engine::call("keeping a host", async move { held::keep(host.core(), &host, None).await });
+        kept.await??;
+        drop(held::take(self.host.id()));
+        Ok(self.host.clone())
+    }
+
+    /// Whether this is a copy of the guard in the child of a fork, which owns nothing.
+    fn is_foreign(&self) -> bool {
+        self.pid != std::process::id()
+    }
+}
+
+impl<T: HostType> Drop for HostGuard<T> {
+    fn drop(&mut self) {
+        if !self.is_foreign() {
+            held::release_dropped(held::take(self.host.id()).into_iter().collect());
+        }
+    }
+}
+
+impl<T: HostType> Deref for HostGuard<T> {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl<T: HostType> fmt::Debug for HostGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HostGuard").field(&self.host).finish()
+    }
+}
+
+/// Guards of several hosts. Dropping it checks all of them in at once.
+#[derive(Debug, Default)]
+#[must_use = "dropping guards releases their hosts"]
+pub struct HostGuards(Vec<HostGuard>);
+
+impl HostGuards {
+    /// Checks all the hosts in at once.
+    ///
+    /// # Errors
+    ///
+    /// The first of the errors; the others are logged. Every host was tried.
+    pub async fn checkin(mut self) -> Result<()> {
+        let outcomes = join_all(std::mem::take(&mut self.0).into_iter().map(HostGuard::checkin)).await;
+        let mut first = Ok(());
+        for error in outcomes.into_iter().filter_map(Result::err) {
+            if first.is_ok() {
+                first = Err(error);
+            } else {
+                tracing::warn!(error = crate::error_chain(&error), "another host could not be checked in");
+            }
+        }
+        first
+    }
+
+    /// Lets all the hosts stay.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be written down for one of them; that one and those after it are then checked in.
+    pub async fn keep(mut self) -> Result<Vec<Host>> {
+        let mut hosts = Vec::new();
+        for guard in std::mem::take(&mut self.0) {
+            hosts.push(guard.keep().await?);
+        }
+        Ok(hosts)
+    }
+
+    /// Takes the last guard out.
+    pub fn pop(&mut self) -> Option<HostGuard> {
+        self.0.pop()
+    }
+}
+
+impl Drop for HostGuards {
+    fn drop(&mut self) {
+        let own = self.0.iter().filter(|guard| !guard.is_foreign());
+        held::release_dropped(own.filter_map(|guard| held::take(guard.host.id())).collect());
+    }
+}
+
+impl Deref for HostGuards {
+    type Target = Vec<HostGuard>;
+
+    fn deref(&self) -> &Vec<HostGuard> {
+        &self.0
+    }
+}
+
+impl DerefMut for HostGuards {
+    fn deref_mut(&mut self) -> &mut Vec<HostGuard> {
+        &mut self.0
+    }
+}
+
+impl From<Vec<HostGuard>> for HostGuards {
+    fn from(guards: Vec<HostGuard>) -> Self {
+        Self(guards)
+    }
+}
+
+impl IntoIterator for HostGuards {
+    type Item = HostGuard;
+    type IntoIter = std::vec::IntoIter<HostGuard>;
+
+    fn into_iter(mut self) -> Self::IntoIter {
+        std::mem::take(&mut self.0).into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a HostGuards {
+    type Item = &'a HostGuard;
+    type IntoIter = std::slice::Iter<'a, HostGuard>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}

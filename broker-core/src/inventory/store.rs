@@ -1,0 +1,395 @@
+//! The journal on disk: who may write when, and in which order, so that a death between any two steps loses nothing.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::import::{self, Imported};
+use super::journal::{self, Contents, Header};
+use super::lock::Lock;
+use super::{HostRecord, InventoryError, Snapshot};
+
+const JOURNAL: &str = "inventory.jsonl";
+const LOCK: &str = "inventory.lock";
+const DAMAGED: &str = "inventory.damaged.jsonl";
+/// Compaction writes here first. What a killed process leaves is overwritten.
+const NEXT: &str = "inventory.jsonl.new";
+
+/// How many bytes are read at first from the end of a journal.
+const TAIL: u64 = 16 * 1024;
+/// How many bytes before the offset are compared to tell whether the file is still the one that was read.
+const FINGERPRINT: usize = 256;
+
+/// One handle's view of the journal of a directory.
+pub(super) struct Store {
+    dir: PathBuf,
+    clock: Box<dyn Fn() -> Timestamp + Send>,
+    known: Option<Known>,
+    /// After a compaction that failed, the next one waits for this many lines.
+    compact_from: u64,
+}
+
+/// What has been read, and from where to read on.
+struct Known {
+    /// Held open so that its inode is given to no other file.
+    file: File,
+    offset: u64,
+    /// The last bytes before `offset`.
+    fingerprint: Vec<u8>,
+    contents: Contents,
+}
+
+/// What the file is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// How much of the journal somebody needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Enough to add to it.
+    Tail,
+    /// Every host.
+    Whole,
+}
+
+impl Known {
+    /// Reads a journal. `None` where not even its first line is complete.
+    fn read(file: File, path: &Path, need: Need) -> Result<Option<Self>, InventoryError> {
+        match need {
+            Need::Whole => Self::read_whole(file, path),
+            Need::Tail => Self::read_tail(file, path),
+        }
+    }
+
+    fn read_whole(file: File, path: &Path) -> Result<Option<Self>, InventoryError> {
+        let text = read_range(&file, 0, u64::MAX).map_err(|error| InventoryError::read(path, error))?;
+        let Some((contents, end)) = Contents::parse(path, &text)? else { return Ok(None) };
+        let mut known = Self { file, offset: 0, fingerprint: Vec::new(), contents };
+        known.advance(text.get(..end).unwrap_or_default());
+        Ok(Some(known))
+    }
+
+    /// Reads the first line and the last, however much there is in between.
+    fn read_tail(file: File, path: &Path) -> Result<Option<Self>, InventoryError> {
+        let failed = |error| InventoryError::read(path, error);
+        let length = file.metadata().map_err(failed)?.len();
+        let mut text = read_range(&file, 0, TAIL).map_err(failed)?;
+        if !text.contains(&b'\n') {
+            text = read_range(&file, 0, length).map_err(failed)?;
+        }
+        let Some((header, begin)) = journal::split_header(path, &text)? else { return Ok(None) };
+        let begin = begin as u64;
+        let mut known = Self { file, offset: begin, fingerprint: Vec::new(), contents: Contents::new(header, false) };
+        let mut reach = TAIL;
+        loop {
+            let from = length.saturating_sub(reach).max(begin);
+            let text = read_range(&known.file, from, length).map_err(failed)?;
+            let lines = journal::complete(&text);
+            if known.contents.absorb_tail(lines, from == begin) {
+                known.offset = from;
+                known.advance(lines);
+                return Ok(Some(known));
+            }
+            reach *= 4;
+        }
+    }
+
+    /// Reads what came since, if `file` is still the file that was read.
+    fn read_on(&mut self, file: &File, path: &Path) -> Result<bool, InventoryError> {
+        let failed = |error| InventoryError::read(path, error);
+        let (old, new) = (self.file.metadata().map_err(failed)?, file.metadata().map_err(failed)?);
+        if (old.dev(), old.ino()) != (new.dev(), new.ino()) || new.len() < self.offset {
+            return Ok(false);
+        }
+        // A writer that fails cuts its lines off again, and others may have followed.
+        let before = self.offset - self.fingerprint.len() as u64;
+        if read_range(file, before, self.offset).map_err(failed)? != self.fingerprint {
+            return Ok(false);
+        }
+        let text = read_range(file, self.offset, new.len()).map_err(failed)?;
+        let lines = journal::complete(&text);
+        self.contents.absorb(lines);
+        self.advance(lines);
+        Ok(true)
+    }
+
+    fn advance(&mut self, lines: &[u8]) {
+        self.offset += lines.len() as u64;
+        let news = lines.get(lines.len().saturating_sub(FINGERPRINT)..).unwrap_or_default();
+        self.fingerprint.extend_from_slice(news);
+        let surplus = self.fingerprint.len().saturating_sub(FINGERPRINT);
+        self.fingerprint.drain(..surplus);
+    }
+}
+
+impl Store {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self::with_clock(dir, Timestamp::now)
+    }
+
+    pub(super) fn with_clock(dir: &Path, clock: impl Fn() -> Timestamp + Send + 'static) -> Self {
+        Self { dir: dir.to_owned(), clock: Box::new(clock), known: None, compact_from: 0 }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.dir.join(JOURNAL)
+    }
+
+    /// All hosts. Takes no lock, and writes nothing, except where the Python tool's inventory is to be imported first.
+    pub(super) fn load(&mut self) -> Result<Snapshot, InventoryError> {
+        if self.refresh(Need::Whole, Access::Read)? {
+            return Ok(self.snapshot());
+        }
+        if import::is_there(&self.dir) {
+            self.begin()?.finish();
+            self.refresh(Need::Whole, Access::Read)?;
+            return Ok(self.snapshot());
+        }
+        Ok(Snapshot::default())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let Some(known) = &self.known else { return Snapshot::default() };
+        let mut warnings = Vec::new();
+        warnings.extend(known.contents.damage_report(&self.journal()));
+        warnings.extend(import::report(&self.dir, known.contents.header.imported.as_ref()));
+        Snapshot { records: known.contents.living(), warnings }
+    }
+
+    /// Brings `known` up to date. `false` where there is no journal.
+    fn refresh(&mut self, need: Need, access: Access) -> Result<bool, InventoryError> {
+        let path = self.journal();
+        let file = match OpenOptions::new().read(true).write(access == Access::Write).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.known = None;
+                return Ok(false);
+            }
+            Err(error) if access == Access::Write => return Err(InventoryError::write(&path, error)),
+            Err(error) => return Err(InventoryError::read(&path, error)),
+        };
+        // Out of `self` while it changes, so that a failure leaves nothing half-read behind.
+        if let Some(mut known) = self.known.take()
+            && (known.contents.whole || need == Need::Tail)
+            && known.read_on(&file, &path)?
+        {
+            known.file = file;
+            self.known = Some(known);
+            return Ok(true);
+        }
+        self.known = Known::read(file, &path, need)?;
+        Ok(self.known.is_some())
+    }
+
+    /// Takes the lock and reads what came since. Makes the directory and the journal where there are none.
+    pub(super) fn begin(&mut self) -> Result<Transaction<'_>, InventoryError> {
+        let dir = &self.dir;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| InventoryError::write(dir, error))?;
+        let lock = dir.join(LOCK);
+        let lock = Lock::acquire(&lock).map_err(|error| InventoryError::write(&lock, error))?;
+        if !self.refresh(Need::Tail, Access::Write)? {
+            self.create()?;
+            self.refresh(Need::Tail, Access::Write)?;
+        }
+        let known = self.known.take().ok_or_else(|| InventoryError::NotAnInventory { path: self.journal() })?;
+        let mut transaction = Transaction { store: self, known, lines: Vec::new(), _lock: lock };
+        transaction.cut_torn_tail()?;
+        Ok(transaction)
+    }
+
+    /// Begins a journal, with what the Python tool's inventory holds.
+    fn create(&self) -> Result<(), InventoryError> {
+        let now = (self.clock)();
+        let (drafts, stamp) = import::read(&self.dir, now)?.unzip();
+        let mut contents = Contents::new(Header::new(stamp), true);
+        contents.add(drafts.unwrap_or_default(), now, &mut Vec::new())?;
+        self.replace(&contents.compact_text())?;
+        Ok(())
+    }
+
+    /// Puts the journal in the place of what is there: all or nothing, also when the machine goes down.
+    fn replace(&self, text: &[u8]) -> Result<File, InventoryError> {
+        let (next, path) = (self.dir.join(NEXT), self.journal());
+        let written =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&next).and_then(
+                |mut file| {
+                    file.write_all(text)?;
+                    file.sync_all()?;
+                    fs::rename(&next, &path)?;
+                    Ok(file)
+                },
+            );
+        let file = written.map_err(|error| {
+            let _gone_or_overwritten_by_the_next = fs::remove_file(&next);
+            InventoryError::write(&path, error)
+        })?;
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| InventoryError::write(&self.dir, error))?;
+        Ok(file)
+    }
+
+    /// Writes the journal anew without its dead lines. Damaged lines are kept elsewhere first.
+    fn rewrite(&self, known: &mut Known) -> Result<(), InventoryError> {
+        if known.contents.damaged().next().is_some() {
+            self.keep_damaged(known.contents.damaged())?;
+        }
+        let text = known.contents.compact_text();
+        known.file = self.replace(&text)?;
+        known.contents.forget_dead();
+        (known.offset, known.fingerprint) = (0, Vec::new());
+        known.advance(&text);
+        Ok(())
+    }
+
+    /// Appends lines to the file of what could not be read, but for those that stand there already.
+    fn keep_damaged<'a>(&self, lines: impl Iterator<Item = &'a [u8]>) -> Result<(), InventoryError> {
+        let path = self.dir.join(DAMAGED);
+        let mut options = OpenOptions::new();
+        let kept = options
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|file| Ok((read_range(&file, 0, u64::MAX)?, file)))
+            .and_then(|(kept, mut file)| {
+                let mut text = Vec::new();
+                if !kept.is_empty() && !kept.ends_with(b"\n") {
+                    text.push(b'\n');
+                }
+                for line in lines {
+                    if !kept.split(|byte| *byte == b'\n').any(|kept| kept == line) {
+                        text.extend_from_slice(line);
+                        text.push(b'\n');
+                    }
+                }
+                file.write_all(&text)?;
+                file.sync_all()
+            });
+        kept.map_err(|error| InventoryError::write(&path, error))
+    }
+}
+
+/// The time between the lock and its end. Changes are staged, then written together.
+///
+/// Dropped without [`finish`](Self::finish) it forgets what was staged and what was known.
+pub(super) struct Transaction<'a> {
+    store: &'a mut Store,
+    known: Known,
+    lines: Vec<u8>,
+    _lock: Lock,
+}
+
+impl Transaction<'_> {
+    /// What stands behind the last newline was never confirmed to anybody.
+    fn cut_torn_tail(&mut self) -> Result<(), InventoryError> {
+        let (path, offset) = (self.store.journal(), self.known.offset);
+        let length = self.known.file.metadata().map_err(|error| InventoryError::read(&path, error))?.len();
+        if length == offset {
+            return Ok(());
+        }
+        let tail = read_range(&self.known.file, offset, length).map_err(|error| InventoryError::read(&path, error))?;
+        tracing::warn!(path = %path.display(), bytes = tail.len(), kept_in = DAMAGED, "cutting off an unfinished line");
+        self.store.keep_damaged(std::iter::once(tail.as_slice()))?;
+        self.known.file.set_len(offset).map_err(|error| InventoryError::write(&path, error))
+    }
+
+    /// Stages new hosts: all of them or none.
+    pub(super) fn add(&mut self, drafts: Vec<HostRecord>) -> Result<Vec<HostRecord>, InventoryError> {
+        let now = (self.store.clock)();
+        self.known.contents.add(drafts, now, &mut self.lines)
+    }
+
+    /// Reads the whole journal if one of these hosts has not been seen. Before anything is staged.
+    pub(super) fn look_up<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = &'a HostRecord>,
+    ) -> Result<(), InventoryError> {
+        if records.all(|record| self.known.contents.knows(record.id)) { Ok(()) } else { self.know_all() }
+    }
+
+    fn know_all(&mut self) -> Result<(), InventoryError> {
+        debug_assert!(self.lines.is_empty(), "staged lines would be forgotten");
+        let path = self.store.journal();
+        let file = self.known.file.try_clone().map_err(|error| InventoryError::read(&path, error))?;
+        if !self.known.contents.whole
+            && let Some(known) = Known::read(file, &path, Need::Whole)?
+        {
+            self.known = known;
+        }
+        Ok(())
+    }
+
+    /// Stages a change of one host.
+    pub(super) fn update(&mut self, record: HostRecord) -> Result<HostRecord, InventoryError> {
+        let now = (self.store.clock)();
+        self.known.contents.update(record, now, &mut self.lines)
+    }
+
+    /// Writes what was staged. After an error the file is as it was before, and the transaction is of no more use.
+    pub(super) fn write(&mut self) -> Result<(), InventoryError> {
+        let (file, from) = (&self.known.file, self.known.offset);
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = file.write_all_at(&self.lines, from).and_then(|()| file.sync_data()) {
+            let path = self.store.journal();
+            if let Err(error) = file.set_len(from).and_then(|()| file.sync_data()) {
+                tracing::error!(path = %path.display(), %error, "cannot take back what was written in part");
+            }
+            return Err(InventoryError::write(&path, error));
+        }
+        let lines = std::mem::take(&mut self.lines);
+        self.known.advance(&lines);
+        Ok(())
+    }
+
+    /// Ends the transaction, after a compaction if one is due.
+    pub(super) fn finish(self) {
+        let Self { store, mut known, _lock: lock, .. } = self;
+        let lines = known.contents.lines();
+        if known.contents.wants_compaction() && lines >= store.compact_from {
+            store.compact_from = 0;
+            if let Err(error) = store.rewrite(&mut known) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot compact the inventory");
+                store.compact_from = lines * 2;
+            }
+        }
+        store.known = Some(known);
+        drop(lock);
+    }
+
+    /// Adds those entries of the Python tool's inventory that are not there yet, and ends the transaction.
+    pub(super) fn import(mut self) -> Result<Imported, InventoryError> {
+        self.know_all()?;
+        let Self { store, mut known, _lock: lock, .. } = self;
+        let now = (store.clock)();
+        let Some((drafts, stamp)) = import::read(&store.dir, now)? else {
+            return Err(import::missing(&store.dir));
+        };
+        let present = known.contents.living();
+        let total = drafts.len();
+        let added = known.contents.add(import::new_ones(&present, drafts), now, &mut Vec::new())?;
+        known.contents.header.imported = Some(stamp);
+        store.rewrite(&mut known)?;
+        store.known = Some(known);
+        drop(lock);
+        Ok(Imported { known: total - added.len(), added })
+    }
+}
+
+/// The bytes of a file from one offset up to another, or to its end.
+fn read_range(mut file: &File, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len().min(to).saturating_sub(from);
+    let mut text = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+    file.seek(SeekFrom::Start(from))?;
+    file.take(length).read_to_end(&mut text)?;
+    Ok(text)
+}

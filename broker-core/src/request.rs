@@ -1,0 +1,375 @@
+//! What to check out, as data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::args::{ArgValue, Args, merge};
+use crate::inventory::HostRecord;
+use crate::provider::{ActionInfo, ProviderInfo};
+use crate::settings::Settings;
+
+/// Everything that a checkout or an execution needs.
+///
+/// The same struct is made from a nick, an arguments file, the command line or by hand:
+///
+/// ```
+/// use std::time::Duration;
+/// use broker_core::HostRequest;
+///
+/// let request = HostRequest::nick("rhel9").arg("deploy_memory", "8GiB").count(3).lease(Duration::from_secs(7200));
+/// assert_eq!(request.count, Some(3));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct HostRequest {
+    /// A request in the settings that this one is laid upon.
+    pub nick: Option<String>,
+    /// The provider, where the action alone does not tell.
+    pub provider: Option<String>,
+    /// The instance of the provider, where it should not be the default.
+    pub instance: Option<String>,
+    /// The action and its arguments: `container_host: ubi9`, `ports: 22`.
+    pub args: Args,
+    /// How many; one where nothing says otherwise.
+    pub count: Option<u32>,
+    /// Labels for the hosts.
+    pub labels: BTreeMap<String, String>,
+    /// How long the hosts may live.
+    pub lease: Option<Duration>,
+    /// How long the checkout of a host may take before it is given up and undone.
+    pub timeout: Option<Duration>,
+    /// What asks for the hosts, for people who look at the provider: the name of a test, a user, a job.
+    pub origin: Option<String>,
+    /// How long a guarded host stays when the test that holds it panics.
+    pub keep_on_failure: Option<Duration>,
+    /// Whether no host at all is wanted where not all can be had.
+    pub all_or_nothing: bool,
+}
+
+impl HostRequest {
+    /// A request without an action; use it to lay arguments upon.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A request of the settings, by its name.
+    pub fn nick(name: impl Into<String>) -> Self {
+        Self { nick: Some(name.into()), ..Self::default() }
+    }
+
+    /// A provider's action with its value, such as `workflow` and `deploy-rhel`.
+    pub fn action(name: impl Into<String>, value: impl Into<ArgValue>) -> Self {
+        Self::new().arg(name, value)
+    }
+
+    /// What a host was made with, to make another like it.
+    pub fn like(record: &HostRecord) -> Self {
+        let args = record.args.iter().filter(|(key, _)| !key.starts_with('_'));
+        Self {
+            provider: Some(record.provider.clone()),
+            instance: record.instance.clone(),
+            args: args.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            labels: record.labels.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets an argument.
+    #[must_use]
+    pub fn arg(mut self, name: impl Into<String>, value: impl Into<ArgValue>) -> Self {
+        self.args.insert(name.into(), value.into());
+        self
+    }
+
+    /// Chooses the instance of the provider.
+    #[must_use]
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        self.instance = Some(name.into());
+        self
+    }
+
+    /// Asks for several hosts.
+    #[must_use]
+    pub fn count(mut self, count: u32) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// Puts a label on the hosts.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Limits how long the hosts may live.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Limits how long the checkout of a host may take.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Keeps a guarded host for so long when the test that holds it panics, and says how to get in.
+    #[must_use]
+    pub fn keep_on_failure(mut self, lease: Duration) -> Self {
+        self.keep_on_failure = Some(lease);
+        self
+    }
+
+    /// Asks for all the hosts or none: when one cannot be had the others are released.
+    #[must_use]
+    pub fn all_or_nothing(mut self) -> Self {
+        self.all_or_nothing = true;
+        self
+    }
+
+    /// Says what asks for the hosts.
+    #[must_use]
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
+    }
+
+    /// Finds out what is really wanted: the nick's arguments below the explicit ones, the provider and the action.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such nick, provider or action, or more than one action, or the count makes no sense.
+    pub(crate) fn resolve(
+        mut self,
+        settings: &Settings,
+        providers: &[&ProviderInfo],
+        wanted: Wanted,
+    ) -> Result<ResolvedRequest, crate::Error> {
+        // A nick may come as an argument too: out of an arguments file.
+        if let Some(nick) = take_text(&mut self.args, "nick")? {
+            self.nick.get_or_insert(nick);
+        }
+        if let Some(nick) = &self.nick {
+            let mut args = settings.nick(nick)?.clone();
+            merge(&mut args, std::mem::take(&mut self.args));
+            self.args = args;
+        }
+        for key in ["_count", "count"] {
+            if let Some(text) = take_text(&mut self.args, key)? {
+                let count = text.parse().map_err(|_| RequestError::Count(text))?;
+                self.count.get_or_insert(count);
+            }
+        }
+        if self.count == Some(0) {
+            return Err(RequestError::Count("0".to_owned()).into());
+        }
+        if let Some(labels) = self.args.shift_remove("provider_labels") {
+            self.labels = labels_of(&labels)?.into_iter().chain(self.labels).collect();
+        }
+        // `--AnsibleTower testing` is how the Python tool's users choose an instance.
+        for info in providers {
+            if let Some(instance) = take_text(&mut self.args, info.name)? {
+                self.provider.get_or_insert_with(|| info.name.to_owned());
+                self.instance.get_or_insert(instance);
+            }
+        }
+        for key in ["args_file", "hosts", "host_class", "host_classes"] {
+            self.args.shift_remove(key);
+        }
+        self.args.retain(|_, value| !value.is_null());
+
+        let (provider, action) = self.find_action(providers, wanted)?;
+        let target = self.args.get(action.name).map(ToString::to_string).unwrap_or_default();
+        Ok(ResolvedRequest {
+            wanted: format!("{} {}={target}", provider.name, action.name),
+            provider: provider.name.to_owned(),
+            instance: self.instance,
+            action: action.name.to_owned(),
+            args: self.args,
+            count: self.count.unwrap_or(1),
+            labels: self.labels,
+            lease: self.lease,
+            timeout: self.timeout,
+            origin: self.origin,
+            keep_on_failure: self.keep_on_failure,
+            all_or_nothing: self.all_or_nothing,
+        })
+    }
+
+    fn find_action<'p>(
+        &self,
+        providers: &[&'p ProviderInfo],
+        wanted: Wanted,
+    ) -> Result<(&'p ProviderInfo, &'p ActionInfo), RequestError> {
+        let provider = match &self.provider {
+            Some(name) => Some(find_provider(name, providers)?),
+            None => None,
+        };
+        let all: Vec<_> = providers
+            .iter()
+            .filter(|info| provider.is_none_or(|chosen| chosen.name == info.name))
+            .flat_map(|info| info.actions.iter().map(move |action| (*info, action)))
+            .filter(|(_, action)| wanted.takes(action))
+            .collect();
+        let given: Vec<_> = all.iter().filter(|(_, action)| self.args.contains_key(action.name)).collect();
+        match given.as_slice() {
+            [(info, action)] => Ok((info, action)),
+            [] => Err(RequestError::NoAction {
+                command: wanted.command(),
+                nick: self.nick.clone(),
+                actions: all.iter().map(|(info, action)| format!("{} ({})", action.name, info.name)).collect(),
+                other: providers
+                    .iter()
+                    .flat_map(|info| &info.actions)
+                    .find(|action| !wanted.takes(action) && self.args.contains_key(action.name))
+                    .map(|action| action.name.to_owned()),
+            }),
+            several => Err(RequestError::Actions(several.iter().map(|(_, action)| action.name.to_owned()).collect())),
+        }
+    }
+}
+
+/// The provider of a name.
+pub(crate) fn find_provider<'p>(name: &str, providers: &[&'p ProviderInfo]) -> Result<&'p ProviderInfo, RequestError> {
+    providers.iter().copied().find(|info| info.name == name).ok_or_else(|| RequestError::Provider {
+        name: name.to_owned(),
+        known: providers.iter().map(|info| info.name.to_owned()).collect(),
+    })
+}
+
+/// Which kind of action is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Host,
+    Execution,
+}
+
+impl Wanted {
+    fn takes(self, action: &ActionInfo) -> bool {
+        match self {
+            Self::Host => action.makes_host,
+            Self::Execution => action.executes,
+        }
+    }
+
+    fn command(self) -> &'static str {
+        match self {
+            Self::Host => "checkout",
+            Self::Execution => "execute",
+        }
+    }
+}
+
+/// A request of which everything is known.
+#[derive(Debug, Clone)]
+pub(crate) struct ResolvedRequest {
+    pub(crate) wanted: String,
+    pub(crate) provider: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) action: String,
+    pub(crate) args: Args,
+    pub(crate) count: u32,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) lease: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) origin: Option<String>,
+    pub(crate) keep_on_failure: Option<Duration>,
+    pub(crate) all_or_nothing: bool,
+}
+
+fn take_text(args: &mut Args, key: &str) -> Result<Option<String>, RequestError> {
+    match args.shift_remove(key) {
+        None => Ok(None),
+        Some(value) if value.is_null() => Ok(None),
+        Some(ArgValue::Text(text) | ArgValue::Plain(text)) => Ok(Some(text)),
+        Some(other) => Err(RequestError::Argument { name: key.to_owned(), kind: other.kind() }),
+    }
+}
+
+/// Labels as `a=1,b,c=x=y` or as a mapping.
+///
+/// # Errors
+///
+/// If the value is a list, or a label is no text.
+pub fn labels_of(value: &ArgValue) -> Result<BTreeMap<String, String>, RequestError> {
+    let error = |kind| RequestError::Argument { name: "provider_labels".to_owned(), kind };
+    match value {
+        ArgValue::Text(text) | ArgValue::Plain(text) => Ok(text
+            .split(',')
+            .map(|label| label.split_once('=').unwrap_or((label, "")))
+            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+            .filter(|(name, _)| !name.is_empty())
+            .collect()),
+        ArgValue::Map(map) => map
+            .iter()
+            .map(|(name, value)| match value.as_str() {
+                Some(_) if value.is_null() => Ok((name.clone(), String::new())),
+                Some(text) => Ok((name.clone(), text.to_owned())),
+                None => Err(error(value.kind())),
+            })
+            .collect(),
+        ArgValue::List(_) => Err(error("list")),
+    }
+}
+
+/// A request that does not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Nothing says what to do.
+    #[error("{}", no_action(.nick.as_deref(), command, .other.as_deref()))]
+    NoAction {
+        /// The command that needs one.
+        command: &'static str,
+        /// The nick that should have named one.
+        nick: Option<String>,
+        /// The actions there are, with their providers.
+        actions: Vec<String>,
+        /// An action that was given, and is for another command.
+        other: Option<String>,
+    },
+    /// More than one thing says what to do.
+    #[error("more than one action is given: `{}`", .0.join("`, `"))]
+    Actions(Vec<String>),
+    /// There is no provider of that name.
+    #[error("there is no provider `{name}`")]
+    Provider {
+        /// The name.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// The count is no number, or zero.
+    #[error("the count is `{0}`, and must be a whole number of at least 1")]
+    Count(String),
+    /// Several hosts are asked for where one is handed over.
+    #[error("{0} hosts are asked for, and this call hands over one; `checkout_many` hands over as many as there are")]
+    NotOne(u32),
+    /// An argument of Broker's own is not a text.
+    #[error("argument `{name}` is a {kind}, and must be a text")]
+    Argument {
+        /// Which.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The lease is longer than the settings allow.
+    #[error("a lease of {} is longer than the {} that setting `max_lease` allows", crate::duration::format(*.wanted), crate::duration::format(*.limit))]
+    Lease {
+        /// The lease asked for.
+        wanted: Duration,
+        /// The most that is allowed.
+        limit: Duration,
+    },
+}
+
+fn no_action(nick: Option<&str>, command: &str, other: Option<&str>) -> String {
+    match (nick, other) {
+        (_, Some(other)) => format!("action `{other}` is not one that `{command}` takes"),
+        (Some(nick), None) => format!("nick `{nick}` names no action"),
+        (None, None) => "no action is given".to_owned(),
+    }
+}
