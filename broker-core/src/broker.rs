@@ -121,7 +121,7 @@ impl Broker {
     ///
     /// Dropping the future cancels the checkout and undoes what was made.
     pub async fn checkout(&self, request: HostRequest) -> Result<HostGuard> {
-        let batch = self.plan(request, Holding::Guarded)?;
+        let batch = self.plan(request, Holding::Guarded).await?;
         if batch.resolved.count != 1 {
             return Err(RequestError::NotOne(batch.resolved.count).into());
         }
@@ -142,7 +142,7 @@ impl Broker {
     ///
     /// As for [`checkout`](Self::checkout).
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
-        let batch = self.plan(request, Holding::Guarded)?;
+        let batch = self.plan(request, Holding::Guarded).await?;
         let (hosts, failures) = split(self.make(batch).await?);
         let guards: HostGuards = hosts.into();
         if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
@@ -165,7 +165,7 @@ impl Broker {
         let mut batches = Vec::new();
         for (name, request) in requests {
             names.push(name);
-            batches.push(self.plan(request, Holding::Guarded)?);
+            batches.push(self.plan(request, Holding::Guarded).await?);
         }
         let made = join_all(batches.into_iter().map(|batch| self.make(batch))).await;
         let mut guards = IndexMap::new();
@@ -245,15 +245,15 @@ impl Broker {
     ///
     /// Dropping the future cancels what is not made yet and undoes it; what is made stays, and is in the inventory.
     pub async fn checkout_kept(&self, request: HostRequest) -> Result<Vec<Result<Host, CheckoutFailure>>> {
-        let batch = self.plan(request, Holding::Kept)?;
+        let batch = self.plan(request, Holding::Kept).await?;
         let outcomes = self.make(batch).await?;
         Ok(outcomes.into_iter().map(|outcome| outcome.map(Made::into_kept)).collect())
     }
 
-    /// Turns a request into a batch: what is wanted, of whom, for how long. Asks nobody.
-    fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
+    /// Turns a request into a batch: what is wanted, of whom, for how long. Asks no provider.
+    async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
-        let instance = self.core.instance(&resolved.provider, resolved.instance.as_deref())?;
+        let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
         let lease = resolved.lease.or(self.core.settings.default_lease()).or(match holding {
             Holding::Guarded => Some(GUARD_LEASE),
             Holding::Kept => None,
@@ -267,6 +267,13 @@ impl Broker {
         let lease = lease.map(|lease| limit.map_or(lease, |limit| lease.min(limit))).or(limit);
         let origin = resolved.origin.clone().unwrap_or_else(default_origin);
         Ok(Batch::new(resolved, instance, holding, lease, origin))
+    }
+
+    async fn instance(&self, provider: &str, instance: Option<&str>) -> Result<Instance> {
+        let core = Arc::clone(&self.core);
+        let (provider, instance) = (provider.to_owned(), instance.map(str::to_owned));
+        engine::call("setting up a provider", async move { core.instance(&provider, instance.as_deref()).await })
+            .await?
     }
 
     /// Makes a batch on the engine. If the caller goes away the orders are cancelled, and hosts that were made for
@@ -357,7 +364,7 @@ impl Broker {
     /// Dropping the future cancels the action, as far as the provider can.
     pub async fn execute(&self, request: HostRequest) -> Result<Execution> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Execution)?;
-        let instance = self.core.instance(&resolved.provider, resolved.instance.as_deref())?;
+        let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
         let cancel = self.core.stop.child_token();
         let _cancel_on_drop = cancel.clone().drop_guard();
         let core = Arc::clone(&self.core);
@@ -385,7 +392,7 @@ impl Broker {
     /// If the provider or its instance does not exist, or cannot answer.
     pub async fn query(&self, provider: &str, instance: Option<&str>, query: Query) -> Result<Table> {
         let doing = format!("could not look up `{}` of provider `{provider}`", query.name);
-        let provider = self.core.instance(provider, instance)?.provider;
+        let provider = self.instance(provider, instance).await?.provider;
         let answer = engine::call_while_wanted("looking something up", async move { provider.query(&query).await });
         answer.await?.map_err(|source| Error::Provider { doing, source })
     }
@@ -398,7 +405,7 @@ impl Broker {
     /// If the provider or its instance does not exist or cannot answer; nothing is changed then.
     pub async fn sync(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Synced> {
         let name = find_provider(provider, &self.core.infos())?.name.to_owned();
-        let Instance { provider, name: instance, .. } = self.core.instance(&name, instance)?;
+        let Instance { provider, name: instance, .. } = self.instance(&name, instance).await?;
         let core = Arc::clone(&self.core);
         engine::call("syncing", async move { sync(&core, &name, instance, provider.as_ref(), scope).await }).await?
     }
@@ -784,7 +791,7 @@ async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<H
     if !matches!(record.state, HostState::Active) {
         return Err(Error::state(&record, format!("is {}, and only an active host can be extended", record.state)));
     }
-    let provider = core.provider_of(&record)?;
+    let provider = core.provider_of(&record).await?;
     let facts = provider.extend(&record, by).await.map_err(|source| {
         let doing = format!("could not extend the lease of host {} (`{}`)", record.number, record.label());
         Error::Provider { doing, source }

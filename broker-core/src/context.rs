@@ -22,9 +22,11 @@ const AT_ONCE: usize = 256;
 /// How many steps may wait for a slow reader of [`Broker::steps`](crate::Broker::steps) before the oldest are dropped.
 const STEPS: usize = 1024;
 
-type Providers = HashMap<(String, Option<String>), Arc<dyn Provider>>;
+/// By the name of the provider and of the instance.
+type Instances = HashMap<(String, Option<String>), Instance>;
 
 /// One instance of a provider, ready to be asked.
+#[derive(Clone)]
 pub(crate) struct Instance {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) name: Option<String>,
@@ -36,7 +38,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) directory: BrokerDirectory,
     factories: Vec<Arc<dyn ProviderFactory>>,
-    providers: Mutex<Providers>,
+    instances: Mutex<Instances>,
     inventory: Inventory,
     run: Mutex<Option<(RunLock, Owner)>>,
     steps: broadcast::Sender<Progress>,
@@ -54,7 +56,7 @@ impl Core {
             settings,
             directory,
             factories,
-            providers: Mutex::default(),
+            instances: Mutex::default(),
             run: Mutex::default(),
             steps: broadcast::channel(STEPS).0,
             stop: CancellationToken::new(),
@@ -69,16 +71,28 @@ impl Core {
         self.factories.iter().map(|factory| factory.info()).collect()
     }
 
-    /// The provider of this name and instance, made at its first use.
-    pub(crate) fn instance(&self, name: &str, instance: Option<&str>) -> Result<Instance> {
+    /// The provider of this name and instance, made at its first use. Runs on the engine; secrets in the settings may
+    /// have to be asked for, which blocks, so that is done aside.
+    pub(crate) async fn instance(self: &Arc<Self>, name: &str, instance: Option<&str>) -> Result<Instance> {
+        let wanted = (name.to_owned(), instance.map(str::to_owned));
+        if let Some(known) = self.instances.lock().get(&wanted) {
+            return Ok(known.clone());
+        }
+        let core = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || {
+            let made = core.make_instance(&wanted.0, wanted.1.as_deref())?;
+            // Two callers may have been here at once; all go on with the same one.
+            Ok(core.instances.lock().entry(wanted).or_insert(made).clone())
+        });
+        made.await.map_err(|_| Error::Panicked("setting up a provider"))?
+    }
+
+    fn make_instance(&self, name: &str, instance: Option<&str>) -> Result<Instance> {
         let info = find_provider(name, &self.infos())?;
         let settings = self.settings.provider(info.name, instance)?;
-        let key = (info.name.to_owned(), settings.instance.clone());
-        let instance =
-            |provider| Instance { provider, name: settings.instance.clone(), labels: settings.labels.clone() };
-        let mut providers = self.providers.lock();
-        if let Some(provider) = providers.get(&key) {
-            return Ok(instance(Arc::clone(provider)));
+        let resolved = (info.name.to_owned(), settings.instance.clone());
+        if let Some(known) = self.instances.lock().get(&resolved) {
+            return Ok(known.clone());
         }
         let factory = self.factories.iter().find(|factory| factory.info().name == info.name);
         let factory = factory.ok_or_else(|| RequestError::Provider { name: name.to_owned(), known: Vec::new() })?;
@@ -89,13 +103,13 @@ impl Core {
             },
             source,
         })?;
-        providers.insert(key, Arc::clone(&provider));
-        Ok(instance(provider))
+        let made = Instance { provider, name: settings.instance, labels: settings.labels };
+        Ok(self.instances.lock().entry(resolved).or_insert(made).clone())
     }
 
     /// The provider that made a host.
-    pub(crate) fn provider_of(&self, record: &HostRecord) -> Result<Arc<dyn Provider>> {
-        Ok(self.instance(&record.provider, record.instance.as_deref())?.provider)
+    pub(crate) async fn provider_of(self: &Arc<Self>, record: &HostRecord) -> Result<Arc<dyn Provider>> {
+        Ok(self.instance(&record.provider, record.instance.as_deref()).await?.provider)
     }
 
     /// Who this process is. The first call takes the lock that shows that it lives.

@@ -366,7 +366,10 @@ impl Host {
         let (output, pieces) = mpsc::channel(PIECES);
         let (reply, outcome) = oneshot::channel();
         let record = self.record();
-        let provider = self.core().provider_of(&record)?;
+        let host = self.clone();
+        let provider =
+            engine::call("setting up a provider", async move { host.core().provider_of(&host.record()).await });
+        let provider = provider.await??;
         let doing = format!("could not read the log of host {} (`{}`)", record.number, record.label());
         engine::spawn(async move {
             drop(reply.send(provider.logs(&record, LogRequest { tail, follow, output }).await));
@@ -425,7 +428,7 @@ impl Host {
                 return Ok(Arc::clone(session));
             }
             let record = host.record();
-            let provider = host.core().provider_of(&record)?;
+            let provider = host.core().provider_of(&record).await?;
             let session = provider.session(&record).await.map_err(|error| Error::session(&host, error))?;
             *current = Some(Arc::clone(&session));
             Ok(session)

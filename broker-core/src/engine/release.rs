@@ -28,7 +28,7 @@ pub enum Released {
 /// If somebody else is making or releasing it, or the provider could not release it: it is then in the inventory as
 /// before, with the reason in `error`.
 pub(crate) async fn release(core: &Arc<Core>, record: HostRecord) -> Result<Released, Error> {
-    let provider = core.provider_of(&record)?;
+    let provider = core.provider_of(&record).await?;
     let (before, claimed) = match claim(core, record).await? {
         Claim::Ours { before, claimed } => (before, *claimed),
         Claim::AlreadyGone => return Ok(Released::Before),

@@ -139,8 +139,9 @@ fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<String, Str
         .map_err(|error| format!("command `{program}`: {error}"))?;
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
-        // It ends with the pipe, which a grandchild may hold open for longer than anybody waits here.
-        thread::spawn(move || {
+        // It ends with the pipe, which a grandchild may hold open for longer than anybody waits here. Where it cannot be
+        // started there is no output, and the command is ended like one that takes too long.
+        let _detached = thread::Builder::new().name("broker-secret".to_owned()).spawn(move || {
             let mut bytes = Vec::new();
             let read = stdout.take(SIZE_LIMIT + 1).read_to_end(&mut bytes);
             let _nobody_may_wait = sender.send(read.map(|_| bytes));
