@@ -373,3 +373,89 @@ fn no_action(nick: Option<&str>, command: &str, other: Option<&str>) -> String {
         (None, None) => "no action is given".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action(name: &'static str, makes_host: bool, executes: bool) -> ActionInfo {
+        ActionInfo { name, value: "X", help: "", makes_host, executes }
+    }
+
+    fn providers() -> Vec<ProviderInfo> {
+        vec![
+            ProviderInfo {
+                name: "Container",
+                actions: vec![action("container_host", true, false), action("container_app", false, true)],
+                ..ProviderInfo::default()
+            },
+            ProviderInfo {
+                name: "AnsibleTower",
+                actions: vec![action("workflow", true, true)],
+                ..ProviderInfo::default()
+            },
+        ]
+    }
+
+    fn resolve(request: HostRequest, wanted: Wanted) -> Result<ResolvedRequest, String> {
+        let settings = "nicks:\n  rhel9:\n    workflow: deploy\n    version: 9.10\n    count: 2\n    AnsibleTower: testing\n    \
+                        provider_labels: {team: a, plain: }\n  nothing: {version: 1}\n";
+        let settings = Settings::builder().yaml(settings).build().unwrap().settings;
+        let infos = providers();
+        request
+            .resolve(&settings, &infos.iter().collect::<Vec<_>>(), wanted)
+            .map_err(|error| crate::error_chain(&error))
+    }
+
+    #[test]
+    fn a_nick_lies_below_what_is_explicit() {
+        let request = HostRequest::nick("rhel9").arg("memory", "8").label("team", "b");
+        let resolved = resolve(request, Wanted::Host).unwrap();
+        assert_eq!((resolved.provider.as_str(), resolved.action.as_str()), ("AnsibleTower", "workflow"));
+        assert_eq!(resolved.instance.as_deref(), Some("testing"));
+        assert_eq!(resolved.count, 2);
+        assert_eq!(resolved.args.get("version"), Some(&ArgValue::Plain("9.10".to_owned())));
+        assert_eq!(resolved.args.keys().collect::<Vec<_>>(), ["workflow", "version", "memory"]);
+        assert_eq!(resolved.labels.get("team").map(String::as_str), Some("b"));
+        assert_eq!(resolved.labels.get("plain").map(String::as_str), Some(""));
+        assert_eq!(resolve(HostRequest::nick("rhel9").count(5), Wanted::Host).unwrap().count, 5);
+    }
+
+    #[test]
+    fn what_does_not_do_is_named() {
+        let cases = [
+            (HostRequest::new(), "no action is given"),
+            (HostRequest::new().arg("memory", "8"), "no action is given"),
+            (HostRequest::nick("nothing"), "nick `nothing` names no action"),
+            (
+                HostRequest::action("workflow", "a").arg("container_host", "b"),
+                "more than one action is given: `container_host`, `workflow`",
+            ),
+            (HostRequest::action("container_app", "a"), "action `container_app` is not one that `checkout` takes"),
+            (
+                HostRequest { provider: Some("Nope".to_owned()), ..HostRequest::action("workflow", "a") },
+                "there is no provider `Nope`",
+            ),
+            (
+                HostRequest::action("workflow", "a").count(0),
+                "the count is `0`, and must be a whole number of at least 1",
+            ),
+            (
+                HostRequest::action("workflow", "a").arg("count", "many"),
+                "the count is `many`, and must be a whole number of at least 1",
+            ),
+        ];
+        for (request, message) in cases {
+            assert_eq!(resolve(request, Wanted::Host).unwrap_err(), message);
+        }
+        assert!(resolve(HostRequest::nick("rhel8"), Wanted::Host).unwrap_err().contains("rhel8"));
+    }
+
+    #[test]
+    fn labels_in_both_forms() {
+        let text = labels_of(&"a=1, b ,c=x=y,,".into()).unwrap();
+        let expected = [("a", "1"), ("b", ""), ("c", "x=y")];
+        assert!(text.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+        assert!(labels_of(&ArgValue::List(Vec::new())).is_err());
+    }
+}
