@@ -118,7 +118,8 @@ pub(super) struct Contents {
 
 /// A line that can be read: the record, `high` and `live`.
 fn parse_line(text: &[u8]) -> Option<(HostRecord, u64, u64)> {
-    let Line { record, high, live } = serde_json::from_slice(text).ok()?;
+    // As text, so that it is looked at once for what is no UTF-8, and not string by string.
+    let Line { record, high, live } = serde_json::from_str(std::str::from_utf8(text).ok()?).ok()?;
     Some((record, high?, live?))
 }
 

@@ -55,7 +55,7 @@ impl RunLock {
         loop {
             let id = RunId::generate();
             let path = lock_path(dir, id);
-            match create(&path) {
+            match create(&path).and_then(lock) {
                 Ok(Some(file)) => return Ok(Self { id, path, _file: file }),
                 Ok(None) => {}
                 Err(error) => return Err(InventoryError::write(&path, error)),
@@ -69,9 +69,12 @@ impl RunLock {
     }
 }
 
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// `None` if somebody took the file for one that was left behind, in the moment before it was locked.
-fn create(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+fn lock(file: File) -> io::Result<Option<File>> {
     file.lock()?;
     Ok((file.metadata()?.nlink() > 0).then_some(file))
 }
@@ -112,6 +115,8 @@ pub fn liveness(dir: &Path, run: RunId) -> Liveness {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -142,27 +147,37 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_taken_for_dead_as_it_began_begins_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunLock::acquire(dir.path()).unwrap();
+        let run = RunId::generate();
+        let file = create(&lock_path(dir.path(), run)).unwrap();
+        assert_eq!(liveness(dir.path(), run), Liveness::Dead);
+        assert!(lock(file).unwrap().is_none());
+        assert_eq!(liveness(dir.path(), first.id()), Liveness::Alive);
+    }
+
+    #[test]
     fn nobody_who_asks_makes_a_beginning_run_dead() {
         let dir = tempfile::tempdir().unwrap();
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let asking = AtomicBool::new(true);
+        let lost = std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    while asking.load(Ordering::Relaxed) {
                         for entry in fs::read_dir(runs(dir.path())).into_iter().flatten().flatten() {
                             let name = entry.file_name().into_string().unwrap();
-                            let run = name.trim_end_matches(".lock").parse().unwrap();
-                            let _alive_or_not = liveness(dir.path(), run);
+                            let _alive_or_not = liveness(dir.path(), name.trim_end_matches(".lock").parse().unwrap());
                         }
                     }
                 });
             }
-            for _ in 0..300 {
-                let lock = RunLock::acquire(dir.path()).unwrap();
-                assert!(lock_path(dir.path(), lock.id()).exists());
-                assert_eq!(liveness(dir.path(), lock.id()), Liveness::Alive);
-            }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            let begin = || RunLock::acquire(dir.path()).unwrap();
+            let lost =
+                (0..300).map(|_| begin()).filter(|lock| liveness(dir.path(), lock.id()) != Liveness::Alive).count();
+            asking.store(false, Ordering::Relaxed);
+            lost
         });
+        assert_eq!(lost, 0);
     }
 }

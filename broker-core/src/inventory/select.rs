@@ -8,7 +8,7 @@ use super::HostRecord;
 use crate::id::HostId;
 
 /// How much a name has to resemble a word to be suggested.
-const RESEMBLANCE: f64 = 0.8;
+const RESEMBLANCE: f64 = 0.75;
 const MOST_SUGGESTIONS: usize = 3;
 
 /// Words that mean no host, or more than one. Nothing was selected.
@@ -127,4 +127,81 @@ fn near<R: Borrow<HostRecord>>(records: &[R], word: &str) -> Vec<String> {
     near.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(other.1)));
     near.dedup_by(|one, other| one.1 == other.1);
     near.into_iter().take(MOST_SUGGESTIONS).map(|(_, name)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn host(number: u64, name: Option<&str>, hostname: Option<&str>) -> HostRecord {
+        let mut record: HostRecord = serde_json::from_value(json!({
+            "id": HostId::generate(), "number": number, "rev": 1, "state": "active", "at": "2026-01-01T00:00:00Z",
+            "_broker_provider": "Container", "_broker_provider_instance": "podman",
+        }))
+        .unwrap();
+        (record.name, record.hostname) = (name.map(str::to_owned), hostname.map(str::to_owned));
+        record
+    }
+
+    fn hosts() -> Vec<HostRecord> {
+        vec![
+            host(0, Some("web"), Some("web.example.com")),
+            host(1, Some("db"), Some("same.example.com")),
+            host(2, Some("12"), Some("same.example.com")),
+            host(3, None, Some("web")),
+            host(7, Some("0"), Some("db")),
+            host(8, Some("twin"), None),
+            host(9, Some("twin"), None),
+            host(10, None, None),
+        ]
+    }
+
+    fn select_numbers(words: &[&str]) -> Result<Vec<u64>, String> {
+        let hosts = hosts();
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        match select(&hosts, &words) {
+            Ok(selected) => Ok(selected.iter().map(|host| host.number).collect()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_word_is_a_number_an_id_a_name_or_a_hostname_in_that_order() {
+        assert_eq!(select_numbers(&["0", "12", "web", "db", "web.example.com"]), Ok(vec![0, 2, 1]));
+        assert_eq!(select_numbers(&[]), Ok(vec![]));
+        let hosts = hosts();
+        for id in [hosts[7].id.to_string(), hosts[7].id.to_string().to_uppercase()] {
+            assert_eq!(select(&hosts, &[id]).unwrap()[0].number, 10);
+        }
+    }
+
+    #[test]
+    fn the_same_host_is_selected_once() {
+        assert_eq!(select_numbers(&["7", "web", "0", "7"]), Ok(vec![7, 0]));
+    }
+
+    #[test]
+    fn one_bad_word_selects_nothing_and_all_are_listed() {
+        assert_eq!(
+            select_numbers(&["0", "wob", "same.example.com", "99", "twin"]),
+            Err("no host `wob` in the inventory (did you mean `web`?); no host `99` in the inventory; \
+                `same.example.com` could be any of 1 (`same.example.com`, Container `podman`), \
+                2 (`same.example.com`, Container `podman`); \
+                `twin` could be any of 8 (`twin`, Container `podman`), 9 (`twin`, Container `podman`)"
+                .to_owned())
+        );
+        for word in ["", " ", "-1", "+1", "1.0", "example", "WEB"] {
+            assert!(select_numbers(&[word]).unwrap_err().starts_with(&format!("no host `{word}`")), "{word}");
+        }
+        assert!(select_numbers(&["example"]).unwrap_err().contains("`same.example.com` or `web.example.com`"));
+    }
+
+    #[test]
+    fn shared_records_are_selected_too() {
+        let hosts: Vec<_> = hosts().into_iter().map(std::sync::Arc::new).collect();
+        let selected = select(&hosts, &["web".to_owned()]).unwrap();
+        assert!(std::sync::Arc::ptr_eq(selected[0], &hosts[0]));
+    }
 }

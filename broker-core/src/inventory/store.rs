@@ -378,8 +378,8 @@ impl Transaction<'_> {
         let total = drafts.len();
         let added = known.contents.add(import::new_ones(&present, drafts), now, &mut Vec::new())?;
         known.contents.header.imported = Some(stamp);
+        // What is known of the new hosts is forgotten again: read back they are as everybody else sees them.
         store.rewrite(&mut known)?;
-        store.known = Some(known);
         drop(lock);
         Ok(Imported { known: total - added.len(), added })
     }
