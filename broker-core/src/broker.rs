@@ -17,16 +17,17 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Core, Instance, Progress, Step};
-use crate::engine::{self, Released};
+use crate::engine::{self, Released, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
 use crate::filter::Filter;
 use crate::guard::{HostGuard, HostGuards, HostType};
 use crate::host::Host;
 use crate::id::HostId;
-use crate::inventory::{Holding, HostRecord, HostState, InventoryError, Owner, Secrets, Snapshot, select};
+use crate::inventory::{Holding, HostRecord, HostState, Owner, Secrets, Snapshot, select};
 use crate::provider::{
     Endpoint, ErrorKind, Execution, Found, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
     ProviderFactory, ProviderInfo, Query, Scope, Table,
@@ -125,7 +126,7 @@ impl Broker {
         if batch.resolved.count != 1 {
             return Err(RequestError::NotOne(batch.resolved.count).into());
         }
-        let (mut guards, failures) = split(self.make(batch).await?);
+        let (mut guards, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
         match guards.pop() {
             Some(guard) => Ok(guard),
             None => Err(CheckoutError::new(HostGuards::default(), failures).into()),
@@ -143,7 +144,7 @@ impl Broker {
     /// As for [`checkout`](Self::checkout).
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
         let batch = self.plan(request, Holding::Guarded).await?;
-        let (hosts, failures) = split(self.make(batch).await?);
+        let (hosts, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
         let guards: HostGuards = hosts.into();
         if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
     }
@@ -152,7 +153,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If any host could not be made; the others are released before this returns.
+    /// If a name is given twice, or any host could not be made; the others are released before this returns.
     ///
     /// # Cancel safety
     ///
@@ -161,32 +162,45 @@ impl Broker {
         &self,
         requests: impl IntoIterator<Item = (K, HostRequest)>,
     ) -> Result<IndexMap<K, HostGuards>> {
-        let mut names = Vec::new();
-        let mut batches = Vec::new();
+        let mut batches = IndexMap::new();
         for (name, request) in requests {
-            names.push(name);
-            batches.push(self.plan(request, Holding::Guarded).await?);
+            let batch = self.plan(request, Holding::Guarded).await?;
+            if batches.insert(name, batch).is_some() {
+                return Err(RequestError::SameName.into());
+            }
         }
-        let made = join_all(batches.into_iter().map(|batch| self.make(batch))).await;
-        let mut guards = IndexMap::new();
+        let cancel = self.core.stop.child_token();
+        let making = batches.into_iter().map(async |(name, batch)| {
+            let outcome = self.make(batch, cancel.child_token()).await.map(split);
+            if !matches!(&outcome, Ok((_, failures)) if failures.is_empty()) {
+                cancel.cancel();
+            }
+            (name, outcome)
+        });
+        let mut all = IndexMap::new();
         let mut failures = Vec::new();
         let mut broken = None;
-        for (name, outcome) in names.into_iter().zip(made) {
+        for (name, outcome) in join_all(making).await {
             match outcome {
-                Ok(outcomes) => {
-                    let (hosts, failed) = split(outcomes);
-                    guards.insert(name, HostGuards::from(hosts));
+                Ok((guards, failed)) => {
+                    all.insert(name, HostGuards::from(guards));
                     failures.extend(failed);
                 }
-                Err(error) => broken = Some(error),
+                Err(error) if broken.is_none() => broken = Some(error),
+                // Cancelled because of the first one.
+                Err(_) => {}
             }
         }
         if broken.is_none() && failures.is_empty() {
-            return Ok(guards);
+            return Ok(all);
         }
-        for guards in guards.into_values() {
-            guards.checkin().await?;
+        for released in join_all(all.into_values().map(HostGuards::checkin)).await {
+            if let Err(error) = released {
+                tracing::warn!(error = crate::error_chain(&error), "a host of the batch could not be checked in");
+            }
         }
+        // Those that were cancelled for the sake of another say nothing new.
+        failures.sort_by_key(CheckoutFailure::is_cancelled);
         Err(broken.unwrap_or_else(|| CheckoutError::new(HostGuards::default(), failures).into()))
     }
 
@@ -225,15 +239,17 @@ impl Broker {
         match outcome {
             Ok(value) => guard.checkin().await.map(|()| value),
             Err(panic) => {
-                if let Err(error) = guard.end_after_panic().await {
-                    tracing::warn!(error = crate::error_chain(&error), "checkin after a panic");
+                match guard.end_after_panic().await {
+                    Ok(Some(message)) => tell_a_person(&message),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(error = crate::error_chain(&error), "checkin after a panic"),
                 }
                 resume_unwind(panic)
             }
         }
     }
 
-    /// Checks hosts out that no guard holds: they stay until they are checked in by name, or their lease ends.
+    /// Checks hosts out that no guard holds: they stay until they are checked in by name.
     ///
     /// Each host of the request has its own outcome, in no particular order.
     ///
@@ -246,7 +262,7 @@ impl Broker {
     /// Dropping the future cancels what is not made yet and undoes it; what is made stays, and is in the inventory.
     pub async fn checkout_kept(&self, request: HostRequest) -> Result<Vec<Result<Host, CheckoutFailure>>> {
         let batch = self.plan(request, Holding::Kept).await?;
-        let outcomes = self.make(batch).await?;
+        let outcomes = self.make(batch, self.core.stop.child_token()).await?;
         Ok(outcomes.into_iter().map(|outcome| outcome.map(Made::into_kept)).collect())
     }
 
@@ -254,19 +270,24 @@ impl Broker {
     async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
         let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
-        let lease = resolved.lease.or(self.core.settings.default_lease()).or(match holding {
-            Holding::Guarded => Some(GUARD_LEASE),
-            Holding::Kept => None,
-        });
-        if let (Some(wanted), Some(limit)) = (resolved.lease, self.core.settings.max_lease())
-            && wanted > limit
-        {
-            return Err(RequestError::Lease { wanted, limit }.into());
-        }
-        let limit = self.core.settings.max_lease();
-        let lease = lease.map(|lease| limit.map_or(lease, |limit| lease.min(limit))).or(limit);
+        let lease = self.lease(resolved.lease, (holding == Holding::Guarded).then_some(GUARD_LEASE))?;
         let origin = resolved.origin.clone().unwrap_or_else(default_origin);
         Ok(Batch::new(resolved, instance, holding, lease, origin))
+    }
+
+    /// How long what was asked for may live: by the request, else by the settings, else `otherwise`; by `max_lease` at
+    /// the most.
+    fn lease(&self, wanted: Option<Duration>, otherwise: Option<Duration>) -> Result<Option<Duration>> {
+        let settings = &self.core.settings;
+        let limit = settings.max_lease();
+        match (wanted, limit) {
+            (Some(wanted), Some(limit)) if wanted > limit => Err(RequestError::Lease { wanted, limit }.into()),
+            (Some(wanted), _) => Ok(Some(wanted)),
+            (None, None) => Ok(settings.default_lease().or(otherwise)),
+            (None, Some(limit)) => {
+                Ok(Some(settings.default_lease().or(otherwise).map_or(limit, |lease| lease.min(limit))))
+            }
+        }
     }
 
     async fn instance(&self, provider: &str, instance: Option<&str>) -> Result<Instance> {
@@ -278,8 +299,7 @@ impl Broker {
 
     /// Makes a batch on the engine. If the caller goes away the orders are cancelled, and hosts that were made for
     /// guards are released as the guards are dropped.
-    async fn make(&self, batch: Batch) -> Result<Vec<Result<Made, CheckoutFailure>>> {
-        let cancel = self.core.stop.child_token();
+    async fn make(&self, batch: Batch, cancel: CancellationToken) -> Result<Vec<Result<Made, CheckoutFailure>>> {
         let _cancel_on_drop = cancel.clone().drop_guard();
         engine::call("checking out", make_batch(Arc::clone(&self.core), batch, cancel)).await?
     }
@@ -308,11 +328,7 @@ impl Broker {
         records: Vec<HostRecord>,
         by: Duration,
     ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
-        if let Some(limit) = self.core.settings.max_lease()
-            && by > limit
-        {
-            return Err(RequestError::Lease { wanted: by, limit }.into());
-        }
+        self.lease(Some(by), None)?;
         let extend = move |core: Arc<Core>, record| async move { extend_one(&core, record, Lease(by)).await };
         self.each("extending leases", records, extend).await
     }
@@ -365,24 +381,15 @@ impl Broker {
     pub async fn execute(&self, request: HostRequest) -> Result<Execution> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Execution)?;
         let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
+        if resolved.count != 1 {
+            return Err(RequestError::NotOne(resolved.count).into());
+        }
+        let lease = self.lease(resolved.lease, None)?;
+        let origin = resolved.origin.clone().unwrap_or_else(default_origin);
+        let batch = Batch::new(resolved, instance, Holding::Kept, lease, origin);
         let cancel = self.core.stop.child_token();
         let _cancel_on_drop = cancel.clone().drop_guard();
-        let core = Arc::clone(&self.core);
-        let run = async move {
-            let origin = resolved.origin.clone().unwrap_or_else(default_origin);
-            let lease = resolved.lease;
-            let batch = Batch::new(resolved, instance, Holding::Kept, lease, origin);
-            let owner = core.owner()?;
-            let wrap = |source| {
-                let doing = format!("could not execute {}", batch.resolved.wanted);
-                Error::Provider { doing, source }
-            };
-            let orders = order(&core, &batch, &owner, &cancel);
-            batch.provider.prepare(&orders).await.map_err(wrap)?;
-            let Some(order) = orders.first() else { return Err(Error::Closed) };
-            run_action(&core, &batch, order).await.map_err(wrap)
-        };
-        engine::call("executing an action", run).await?
+        engine::call("executing an action", run_action(Arc::clone(&self.core), batch, cancel)).await?
     }
 
     /// Asks what a provider offers.
@@ -410,13 +417,23 @@ impl Broker {
         engine::call("syncing", async move { sync(&core, &name, instance, provider.as_ref(), scope).await }).await?
     }
 
+    /// What a request comes to, with its nick resolved and the defaults filled in. Asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such nick, provider or action, or more than one action, or the count makes no sense.
+    pub fn resolve(&self, request: HostRequest, wanted: Wanted) -> Result<ResolvedRequest> {
+        request.resolve(&self.core.settings, &self.core.infos(), wanted)
+    }
+
     /// Everything in the inventory.
     ///
     /// # Errors
     ///
     /// If it cannot be read.
     pub async fn inventory(&self) -> Result<Snapshot> {
-        Ok(self.core.inventory().load().await?)
+        let core = Arc::clone(&self.core);
+        Ok(engine::call("reading the inventory", async move { core.inventory().load().await }).await??)
     }
 
     /// The hosts in the inventory that a filter selects; no filter at all selects all of them.
@@ -452,8 +469,17 @@ impl Broker {
     ///
     /// If any name does not fit exactly one host, or the filter does not do. Nothing is chosen then.
     pub async fn choose(&self, choice: &Choice) -> Result<Chosen> {
-        let snapshot = self.inventory().await?;
-        let mut warnings = snapshot.warnings.clone();
+        self.choose_from(self.inventory().await?, choice)
+    }
+
+    /// As [`choose`](Self::choose), from an inventory that was read before: with [`inventory::read`](crate::inventory::read),
+    /// say, which needs no engine.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn choose_from(&self, snapshot: Snapshot, choice: &Choice) -> Result<Chosen> {
+        let mut warnings = snapshot.warnings;
         let records = match choice.all {
             true => snapshot.records,
             false => select(&snapshot.records, &choice.hosts)?.into_iter().map(Arc::clone).collect(),
@@ -478,7 +504,7 @@ impl Broker {
     pub fn is_held(&self, record: &HostRecord) -> bool {
         let busy =
             record.holding == Holding::Guarded || matches!(record.state, HostState::Pending | HostState::Releasing);
-        busy && self.core.is_owner_busy(record)
+        busy && self.core.is_alive(record)
     }
 
     /// What hosts do from now on. A reader that is too slow misses the oldest steps.
@@ -586,25 +612,20 @@ async fn make_batch(
     batch: Batch,
     cancel: CancellationToken,
 ) -> Result<Vec<Result<Made, CheckoutFailure>>> {
-    let doing = || format!("could not check out {}", batch.resolved.wanted);
-    let wrap = |source| Error::Provider { doing: doing(), source };
-    let endpoint = batch.provider.endpoint().await.map_err(wrap)?;
-    let owner = core.owner()?;
+    let _unfinished = Unfinished::begin();
+    let limit = Limit::new(batch.resolved.timeout);
+    let wrap = |source| Error::Provider { doing: format!("could not check out {}", batch.resolved.wanted), source };
+    let endpoint = limit.bound(&cancel, engine::caught(batch.provider.endpoint())).await.map_err(wrap)?;
+    let owner = core.owner().await?;
     let orders = order(&core, &batch, &owner, &cancel);
-    let prepared = async {
-        tokio::select! {
-            outcome = batch.provider.prepare(&orders) => outcome,
-            () = cancel.cancelled() => Err(ProviderError::new(ErrorKind::Cancelled, "it was cancelled")),
-        }
-    };
-    prepared.await.map_err(wrap)?;
+    limit.bound(&cancel, engine::caught(batch.provider.prepare(&orders))).await.map_err(wrap)?;
 
     // From here on something may exist, so from here on the journal knows of it.
     let drafts = orders.iter().map(|order| draft(order, &batch, &endpoint, &owner)).collect();
     let records = core.inventory().add(drafts).await?;
     let all_or_nothing = batch.resolved.all_or_nothing;
-    let outcomes: Vec<_> = stream::iter(orders.into_iter().zip(records))
-        .map(|(order, record)| make_one(Arc::clone(&core), &batch, order, record))
+    let mut outcomes: Vec<_> = stream::iter(orders.into_iter().zip(records))
+        .map(|(order, record)| make_one(Arc::clone(&core), &batch, limit, order, record))
         .buffer_unordered(core.concurrency())
         .inspect(|outcome| {
             if all_or_nothing && outcome.is_err() {
@@ -615,9 +636,53 @@ async fn make_batch(
         .await;
     if all_or_nothing && outcomes.iter().any(Result::is_err) {
         let wanted = &batch.resolved.wanted;
-        return Ok(join_all(outcomes.into_iter().map(|outcome| take_back(&core, wanted, outcome))).await);
+        outcomes = join_all(outcomes.into_iter().map(|outcome| take_back(&core, wanted, outcome))).await;
     }
     Ok(outcomes)
+}
+
+/// How long a batch may take, its preparation included.
+#[derive(Clone, Copy)]
+struct Limit {
+    begun: Instant,
+    limit: Option<Duration>,
+}
+
+impl Limit {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { begun: Instant::now(), limit }
+    }
+
+    /// Waits until the time is over, and returns the error that says so.
+    async fn over(self) -> ProviderError {
+        // A limit beyond the end of the clock is none.
+        match self.limit.and_then(|limit| Some((limit, self.begun.checked_add(limit)?))) {
+            Some((limit, end)) => {
+                tokio::time::sleep_until(end).await;
+                let limit = crate::duration::format(limit);
+                ProviderError::new(ErrorKind::Timeout, format!("it was not done within {limit}"))
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes a call for as long as there is time, and somebody wants its result.
+    async fn bound<T>(
+        self,
+        cancel: &CancellationToken,
+        call: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(cancelled()),
+            error = self.over() => Err(error),
+            outcome = call => outcome,
+        }
+    }
+}
+
+fn cancelled() -> ProviderError {
+    ProviderError::new(ErrorKind::Cancelled, "it was cancelled")
 }
 
 /// Releases a host again because another one of its batch could not be had.
@@ -629,6 +694,9 @@ async fn take_back(
     let (record, released) = match outcome {
         Ok(Made::Guarded(guard)) => (guard.record(), guard.checkin().await),
         Ok(Made::Kept(host)) => (host.record(), engine::release(core, host.record()).await.map(drop)),
+        Err(failure) if failure.is_cancelled() && !core.stop.is_cancelled() => {
+            return Err(CheckoutFailure { source: Box::new(FailureCause::Batch), ..failure });
+        }
         Err(failure) => return Err(failure),
     };
     let (kept_as, done) = match released {
@@ -684,14 +752,26 @@ fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> Ho
 }
 
 /// Makes one host that is in the journal as `pending`.
-async fn make_one(core: Arc<Core>, batch: &Batch, order: Order, record: HostRecord) -> Result<Made, CheckoutFailure> {
+async fn make_one(
+    core: Arc<Core>,
+    batch: &Batch,
+    limit: Limit,
+    order: Order,
+    record: HostRecord,
+) -> Result<Made, CheckoutFailure> {
+    if order.is_cancelled() {
+        // Cancelled while it stood in line: nobody was asked for it.
+        return Err(give_up(&core, batch, record, cancelled().into(), Leftover::None).await);
+    }
     core.tell(&record, Step::Ordered);
     let recorded = Arc::new(Recorded { core: Arc::clone(&core), record: Mutex::new(record) });
     let order = Order { link: Arc::clone(&recorded) as Arc<dyn OrderLink>, ..order };
-    let asked = ask(&core, batch, &order).await;
+    let asked = ask(&core, &order, limit, batch.provider.checkout(&order)).await;
     let mut record = recorded.record.lock().clone();
     match asked {
         Ok(facts) => {
+            // The lease begins when the host is there, however long that took.
+            record.lease_until = batch.lease.map(|lease| Lease(lease).until());
             record.absorb(facts);
             record.state = HostState::Active;
             record.checked_out_at = Some(Timestamp::now());
@@ -705,120 +785,132 @@ async fn make_one(core: Arc<Core>, batch: &Batch, order: Order, record: HostReco
                     })
                 }
                 // A host that cannot be written down cannot be handed over either.
-                Err(error) => Err(give_up(&core, batch, record, error.into(), Leftover::Undo).await),
+                Err(error) => Err(give_up(&core, batch, record, error.into(), Leftover::Made).await),
             }
         }
         Err(Asked::Failed(error)) => {
             let leftover = match (error.may_exist(), batch.holding) {
                 (false, _) => Leftover::None,
                 // Nobody is there to look at what a test has left behind.
-                (true, Holding::Guarded) => Leftover::Undo,
+                (true, Holding::Guarded) => Leftover::Look { settled: Duration::ZERO },
                 (true, Holding::Kept) => Leftover::Keep,
             };
             Err(give_up(&core, batch, record, error.into(), leftover).await)
         }
-        Err(Asked::CutOff(error)) => Err(give_up(&core, batch, record, error.into(), Leftover::Undo).await),
+        Err(Asked::TooLate(error, facts)) => {
+            record.absorb(facts);
+            Err(give_up(&core, batch, record, error.into(), Leftover::Made).await)
+        }
+        Err(Asked::CutOff(error)) => {
+            let settled = batch.provider.settle_time();
+            Err(give_up(&core, batch, record, error.into(), Leftover::Look { settled }).await)
+        }
     }
 }
 
-/// Why the provider did not hand a host over.
-enum Asked {
+/// Why the provider did not hand over what was asked for.
+enum Asked<T> {
     /// It says so itself, and has tidied up or says that it has not.
     Failed(ProviderError),
-    /// It was cut off, and what it had done by then is not known.
+    /// It did, when nobody wanted it any more.
+    TooLate(ProviderError, T),
+    /// It was cut off or broke down, and what it had done by then is not known.
     CutOff(ProviderError),
 }
 
-/// Asks the provider, for as long as the request allows and somebody wants the host.
-async fn ask(core: &Core, batch: &Batch, order: &Order) -> Result<HostFacts, Asked> {
-    let cut_off = |kind, message: String| Asked::CutOff(ProviderError::new(kind, message));
-    // A panic of a provider is an error of that one host.
-    let checkout = AssertUnwindSafe(batch.provider.checkout(order)).catch_unwind().map(|outcome| match outcome {
-        Ok(Ok(facts)) => Ok(facts),
+/// Asks the provider, for as long as there is time and somebody wants the answer. Then it is told to stop, and cut off
+/// if it does not.
+async fn ask<T>(
+    core: &Core,
+    order: &Order,
+    limit: Limit,
+    call: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, Asked<T>> {
+    let call = AssertUnwindSafe(call).catch_unwind().map(|outcome| match outcome {
+        Ok(Ok(made)) => Ok(made),
         Ok(Err(error)) => Err(Asked::Failed(error)),
         Err(panic) => {
             let message = engine::hooks::panic_message(panic.as_ref());
-            Err(cut_off(ErrorKind::Bug, format!("the provider panicked: {message}")))
+            Err(Asked::CutOff(ProviderError::new(ErrorKind::Bug, format!("the provider panicked: {message}"))))
         }
     });
-    tokio::pin!(checkout);
-    let (kind, message) = tokio::select! {
-        outcome = &mut checkout => return outcome,
-        () = order.cancelled() => (ErrorKind::Cancelled, "it was cancelled".to_owned()),
-        () = sleep_for(batch.resolved.timeout) => {
-            let limit = crate::duration::format(batch.resolved.timeout.unwrap_or_default());
-            (ErrorKind::Timeout, format!("it was not ready within {limit}"))
-        }
+    tokio::pin!(call);
+    let error = tokio::select! {
+        outcome = &mut call => return outcome,
+        () = order.cancelled() => cancelled(),
+        error = limit.over() => error,
     };
     order.cancel.cancel();
-    match tokio::time::timeout(core.stop_grace(), checkout).await {
-        // What came too late is not wanted any more.
-        Ok(Ok(_)) | Err(_) => Err(cut_off(kind, message)),
-        Ok(Err(Asked::Failed(error))) if !error.may_exist() => Err(Asked::Failed(ProviderError::new(kind, message))),
-        Ok(Err(_)) => Err(cut_off(kind, message)),
+    match tokio::time::timeout(core.stop_grace(), call).await {
+        Ok(Ok(made)) => Err(Asked::TooLate(error, made)),
+        Ok(Err(Asked::Failed(last))) if last.may_exist() => Err(Asked::CutOff(error)),
+        Ok(Err(Asked::Failed(_))) => Err(Asked::Failed(error)),
+        Ok(Err(_)) | Err(_) => Err(Asked::CutOff(error)),
     }
 }
 
-/// Runs an action for as long as the request allows and somebody wants it.
-async fn run_action(core: &Core, batch: &Batch, order: &Order) -> Result<Execution, ProviderError> {
-    let execute = AssertUnwindSafe(batch.provider.execute(order)).catch_unwind();
-    tokio::pin!(execute);
-    let limit = batch.resolved.timeout;
-    let (kind, message) = tokio::select! {
-        outcome = &mut execute => return outcome.unwrap_or_else(|panic| {
-            let message = engine::hooks::panic_message(panic.as_ref());
-            Err(ProviderError::new(ErrorKind::Bug, format!("the provider panicked: {message}")))
-        }),
-        () = order.cancelled() => (ErrorKind::Cancelled, "it was cancelled".to_owned()),
-        () = sleep_for(limit) => {
-            let limit = crate::duration::format(limit.unwrap_or_default());
-            (ErrorKind::Timeout, format!("it did not end within {limit}"))
-        }
+/// Runs an action that makes no host. It is not in the inventory; what it leaves behind when it is cut off is released.
+async fn run_action(core: Arc<Core>, batch: Batch, cancel: CancellationToken) -> Result<Execution> {
+    let _unfinished = Unfinished::begin();
+    let limit = Limit::new(batch.resolved.timeout);
+    let wrap = |source| Error::Provider { doing: format!("could not execute {}", batch.resolved.wanted), source };
+    let owner = core.owner().await?;
+    let orders = order(&core, &batch, &owner, &cancel);
+    limit.bound(&cancel, engine::caught(batch.provider.prepare(&orders))).await.map_err(wrap)?;
+    let order = orders.first().ok_or(Error::Panicked("executing an action"))?;
+    let error = match ask(&core, order, limit, batch.provider.execute(order)).await {
+        Ok(execution) => return Ok(execution),
+        Err(Asked::Failed(error)) => return Err(wrap(error)),
+        Err(Asked::TooLate(error, _)) => return Err(wrap(error)),
+        Err(Asked::CutOff(error)) => error,
     };
-    order.cancel.cancel();
-    drop(tokio::time::timeout(core.stop_grace(), execute).await);
-    Err(ProviderError::new(kind, message))
-}
-
-async fn sleep_for(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => std::future::pending().await,
+    let undone = async {
+        let endpoint = engine::caught(batch.provider.endpoint()).await?;
+        let record = draft(order, &batch, &endpoint, &owner);
+        engine::undo(batch.provider.as_ref(), &record, batch.provider.settle_time()).await
+    };
+    match tokio::time::timeout(UNDO_LIMIT, undone).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(id = %order.id, error = crate::error_chain(&error), "what the action left could not be released");
+        }
+        Err(_) => tracing::warn!(id = %order.id, "what the action left could not be released in time"),
     }
+    Err(wrap(error))
 }
 
 async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<HostRecord> {
-    if !matches!(record.state, HostState::Active) {
-        return Err(Error::state(&record, format!("is {}, and only an active host can be extended", record.state)));
-    }
+    let is_active = |record: &HostRecord| match record.state {
+        HostState::Active => Ok(()),
+        state => Err(Error::state(record, format!("is {state}, and only an active host can be extended"))),
+    };
+    is_active(&record)?;
     let provider = core.provider_of(&record).await?;
-    let facts = provider.extend(&record, by).await.map_err(|source| {
+    let facts = engine::caught(provider.extend(&record, by)).await.map_err(|source| {
         let doing = format!("could not extend the lease of host {} (`{}`)", record.number, record.label());
         Error::Provider { doing, source }
     })?;
-    change(core, record, |record| {
+    core.change(record, |record| {
+        is_active(record)?;
         record.lease_until = Some(by.extending(record.lease_until));
         record.absorb(facts.clone());
+        Ok(())
     })
     .await
 }
 
 async fn forget_one(core: &Arc<Core>, record: HostRecord) -> Result<()> {
-    if record.state == HostState::Pending && core.is_owner_busy(&record) {
-        return Err(Error::state(&record, "is still being made, and cannot be forgotten"));
+    if record.state == HostState::Pending && core.is_owner_busy(&record).await {
+        return Err(Error::state(
+            &record,
+            format!("is still being made by {}, and cannot be forgotten", core.who(&record)),
+        ));
     }
-    change(core, record, |record| record.state = HostState::Gone).await.map(drop)
-}
-
-/// Changes a record, whatever others have changed of it in the meantime, unless it is gone.
-async fn change(core: &Core, mut record: HostRecord, change: impl Fn(&mut HostRecord)) -> Result<HostRecord> {
-    loop {
-        change(&mut record);
-        match core.inventory().update(record).await {
-            Err(InventoryError::Conflict { current }) if current.state != HostState::Gone => record = *current,
-            outcome => return Ok(outcome?),
-        }
-    }
+    let forget = |record: &mut HostRecord| {
+        record.state = HostState::Gone;
+        Ok(())
+    };
+    core.change(record, forget).await.map(drop)
 }
 
 async fn sync(
@@ -829,66 +921,95 @@ async fn sync(
     scope: Scope,
 ) -> Result<Synced> {
     let wrap = |source| Error::Provider { doing: format!("could not sync with provider `{name}`"), source };
-    let endpoint = provider.endpoint().await.map_err(wrap)?;
-    let found = provider.list(&scope).await.map_err(wrap)?;
+    let endpoint = engine::caught(provider.endpoint()).await.map_err(wrap)?;
+    let mut found = engine::caught(provider.list(&scope)).await.map_err(wrap)?;
     // Read after the provider was asked: a host that was checked out in between is in here, and not in there.
-    let known: Vec<HostRecord> = core.inventory().load().await?.records.into_iter().map(Arc::unwrap_or_clone).collect();
-    let ours = |record: &&HostRecord| {
-        record.provider == name
-            && record.instance == instance
-            && record.endpoint.as_ref().is_none_or(|at| *at == endpoint)
+    let known = core.inventory().load().await?.records;
+    let ours = |record: &&Arc<HostRecord>| {
+        let here = record.endpoint.as_ref().is_none_or(|at| at.identity == endpoint.identity);
+        record.provider == name && record.instance == instance && here
     };
-    let mut synced = Synced::default();
-    let mut seen = Vec::new();
-    let mut drafts = Vec::new();
-    for found in found {
-        let record = known.iter().filter(ours).find(|record| is_same(record, &found));
-        let Some(record) = record else {
-            drafts.push(adopted(found, name, instance.as_ref(), &endpoint));
-            continue;
-        };
-        seen.push(record.id);
-        let mut updated = record.clone();
-        updated.absorb(found.facts.clone());
-        if updated.state == HostState::Vanished {
-            updated.state = HostState::Active;
+    // Of two hosts of one name neither is known to be the one that was meant.
+    let names: Vec<_> =
+        found.iter().filter(|found| found.broker_id.is_none()).map(|found| found.facts.name.clone()).collect();
+    let is_unique = |found: &Found| names.iter().filter(|name| **name == found.facts.name).count() == 1;
+    let same = |found: &Found| {
+        let mut records = known.iter().filter(ours);
+        match found.broker_id {
+            Some(id) => records.find(|record| record.id == id),
+            // One that was made by us carries its id; only what came from elsewhere goes by its name.
+            None => records.find(|record| {
+                record.owner.is_none() && record.name.is_some() && record.name == found.facts.name && is_unique(found)
+            }),
         }
-        // Whoever makes or releases a host writes its record; a sync stays out of that.
-        if updated == *record || matches!(record.state, HostState::Pending | HostState::Releasing) {
-            synced.unchanged += 1;
-        } else {
-            let facts = found.facts;
-            let change = change(core, record.clone(), |record| {
-                record.absorb(facts.clone());
-                if record.state == HostState::Vanished {
-                    record.state = HostState::Active;
+    };
+    let pairs: Vec<_> = found.drain(..).map(|found| (same(&found).cloned(), found)).collect();
+    let seen: Vec<HostId> = pairs.iter().filter_map(|(record, _)| Some(record.as_ref()?.id)).collect();
+
+    // A list that was narrowed says nothing of the rest, so each of them is looked for by its own id. Everything is
+    // asked before anything is written.
+    let missing = known
+        .iter()
+        .filter(ours)
+        .filter(|record| record.state == HostState::Active && record.endpoint.is_some() && !seen.contains(&record.id));
+    let looked = stream::iter(missing.cloned().collect::<Vec<_>>())
+        .map(async |record: Arc<HostRecord>| {
+            let found = engine::caught(provider.find(&record)).await;
+            found.map(|found| found.is_empty().then_some(record))
+        })
+        .buffer_unordered(core.concurrency())
+        .collect::<Vec<_>>()
+        .await;
+    let vanished: Vec<Option<Arc<HostRecord>>> = looked.into_iter().collect::<Result<_, _>>().map_err(wrap)?;
+
+    let mut synced = Synced::default();
+    let mut drafts = Vec::new();
+    for (record, found) in pairs {
+        match record {
+            Some(record) => match refresh(core, &record, found.facts).await? {
+                Some(updated) => synced.updated.push(updated),
+                None => synced.unchanged += 1,
+            },
+            // Known under another instance or endpoint, or released since it was listed.
+            None if found.broker_id.is_some_and(|id| known.iter().any(|record| record.id == id)) => {}
+            None => {
+                let carries_id = found.broker_id.is_some();
+                let draft = adopted(found, name, instance.as_ref(), &endpoint);
+                // One of ours may have been released, and its record have gone, since it was listed.
+                if !carries_id || !engine::caught(provider.find(&draft)).await.map_err(wrap)?.is_empty() {
+                    drafts.push(draft);
                 }
-            });
-            synced.updated.push(change.await?);
+            }
         }
     }
-    for record in known.iter().filter(ours).filter(|record| !seen.contains(&record.id)) {
-        // A list that was narrowed says nothing of the rest, so each is looked for by its own id.
-        let checked = record.state == HostState::Active && record.endpoint.is_some();
-        if checked && provider.find(record).await.map_err(wrap)?.is_empty() {
-            let change = change(core, record.clone(), |record| {
-                if record.state == HostState::Active {
-                    record.state = HostState::Vanished;
-                }
-            });
-            synced.vanished.push(change.await?);
-        }
+    for record in vanished.into_iter().flatten() {
+        let vanish = |record: &mut HostRecord| {
+            if record.state == HostState::Active {
+                record.state = HostState::Vanished;
+            }
+            Ok(())
+        };
+        synced.vanished.push(core.change(Arc::unwrap_or_clone(record), vanish).await?);
     }
     synced.added = core.inventory().add(drafts).await?;
     Ok(synced)
 }
 
-/// Whether the provider means the host of this record: by its id, or, for one without, by its name.
-fn is_same(record: &HostRecord, found: &Found) -> bool {
-    match found.broker_id {
-        Some(id) => record.id == id,
-        None => record.name.is_some() && record.name == found.facts.name,
-    }
+/// Takes over what a provider tells of a host that we know, if it tells anything new.
+async fn refresh(core: &Arc<Core>, record: &HostRecord, facts: HostFacts) -> Result<Option<HostRecord>> {
+    let refresh = |record: &mut HostRecord| {
+        // Whoever makes or releases a host writes its record; a sync stays out of that.
+        if !matches!(record.state, HostState::Pending | HostState::Releasing) {
+            record.absorb(facts.clone());
+        }
+        if record.state == HostState::Vanished {
+            record.state = HostState::Active;
+        }
+        Ok(())
+    };
+    let mut wanted = record.clone();
+    refresh(&mut wanted)?;
+    if wanted == *record { Ok(None) } else { core.change(record.clone(), refresh).await.map(Some) }
 }
 
 /// The record of a host that the provider has and nobody has written down.
@@ -927,8 +1048,10 @@ fn adopted(found: Found, provider: &str, instance: Option<&String>, endpoint: &E
 enum Leftover {
     /// There is nothing.
     None,
-    /// Look for it and release it.
-    Undo,
+    /// The record says what it is: release that.
+    Made,
+    /// Look for it, and release it. It may come to be until this time has passed.
+    Look { settled: Duration },
     /// Leave it for its user to look at and check in.
     Keep,
 }
@@ -942,35 +1065,35 @@ async fn give_up(
     leftover: Leftover,
 ) -> CheckoutFailure {
     core.tell(&record, Step::Failed);
-    let undone = match leftover {
-        Leftover::None => Ok(None),
-        Leftover::Keep => Err(None),
-        Leftover::Undo => {
-            match tokio::time::timeout(UNDO_LIMIT, engine::undo(batch.provider.as_ref(), &record)).await {
-                Ok(Ok(())) => Ok(Some("what was made for it is released".to_owned())),
-                Ok(Err(error)) => Err(Some(format!("undoing it failed: {}", crate::error_chain(&error)))),
-                Err(_) => Err(Some("undoing it took too long".to_owned())),
-            }
+    let provider = batch.provider.as_ref();
+    let undo = async {
+        match leftover {
+            Leftover::None | Leftover::Keep => Ok(false),
+            Leftover::Made => engine::caught(provider.release(&record)).await.map(|()| true),
+            Leftover::Look { settled } => engine::undo(provider, &record, settled).await,
         }
     };
-    let (state, kept_as, done) = match undone {
-        Ok(done) => (HostState::Gone, None, done),
-        Err(why) => (HostState::Failed, Some(record.number), why),
+    let undone = tokio::time::timeout(UNDO_LIMIT, undo).await;
+    let (state, kept_as, done) = match (leftover, undone) {
+        (Leftover::None, _) => (HostState::Gone, None, None),
+        (Leftover::Keep, _) => (HostState::Failed, Some(record.number), None),
+        (_, Ok(Ok(true))) => (HostState::Gone, None, Some("what was made for it is released".to_owned())),
+        (_, Ok(Ok(false))) => (HostState::Gone, None, Some("nothing was left of it".to_owned())),
+        (_, Ok(Err(error))) => {
+            let why = format!("undoing it failed: {}", crate::error_chain(&error));
+            (HostState::Failed, Some(record.number), Some(why))
+        }
+        (_, Err(_)) => (HostState::Failed, Some(record.number), Some("undoing it took too long".to_owned())),
     };
     let error = match &done {
         Some(done) if state == HostState::Failed => format!("{}; {done}", crate::error_chain(&cause)),
         _ => crate::error_chain(&cause),
     };
-    let (id, label) = (record.id, record.label());
+    let id = record.id;
     // `pending` with a dead owner is settled as `failed` would be, so nothing is lost if this cannot be written.
-    if let Err(error) = core.inventory().update(HostRecord { state, error: Some(error), ..record }).await {
-        tracing::warn!(
-            host = label,
-            error = crate::error_chain(&error),
-            "the end of a checkout could not be written down"
-        );
-    }
-    CheckoutFailure { id: Some(id), kept_as, done, wanted: batch.resolved.wanted.clone(), source: Box::new(cause) }
+    engine::settle(core, HostRecord { state, error: Some(error), ..record }).await;
+    let source = Box::new(cause);
+    CheckoutFailure { id: Some(id), kept_as, done, wanted: batch.resolved.wanted.clone(), source }
 }
 
 /// What an order of a host that is in the journal leads to.
@@ -1013,6 +1136,11 @@ impl OrderLink for Unrecorded {
     fn progress(&self, id: HostId, message: String) {
         self.core.announce(Progress { id, number: None, host: self.wanted.clone(), step: Step::Doing(message) });
     }
+}
+
+#[expect(clippy::print_stderr, reason = "whoever asked for a host to stay has to learn how to get in")]
+fn tell_a_person(message: &str) {
+    eprintln!("{message}");
 }
 
 /// What asks for hosts where the request does not say: the thread, which is the test under `cargo test`, and the program.

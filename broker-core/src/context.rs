@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::STOP_ALL;
 use crate::error::{Error, Result};
 use crate::id::HostId;
-use crate::inventory::{HostRecord, Inventory, Liveness, Owner, RunLock};
+use crate::inventory::{HostRecord, Inventory, InventoryError, Liveness, Owner, RunLock};
 use crate::provider::{Provider, ProviderFactory, ProviderInfo};
 use crate::request::{RequestError, find_provider};
 use crate::settings::{BrokerDirectory, Settings};
@@ -59,7 +60,7 @@ impl Core {
             instances: Mutex::default(),
             run: Mutex::default(),
             steps: broadcast::channel(STEPS).0,
-            stop: CancellationToken::new(),
+            stop: STOP_ALL.child_token(),
         }
     }
 
@@ -78,13 +79,12 @@ impl Core {
         if let Some(known) = self.instances.lock().get(&wanted) {
             return Ok(known.clone());
         }
-        let core = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || {
+        self.aside("setting up a provider", move |core| {
             let made = core.make_instance(&wanted.0, wanted.1.as_deref())?;
             // Two callers may have been here at once; all go on with the same one.
             Ok(core.instances.lock().entry(wanted).or_insert(made).clone())
-        });
-        made.await.map_err(|_| Error::Panicked("setting up a provider"))?
+        })
+        .await?
     }
 
     fn make_instance(&self, name: &str, instance: Option<&str>) -> Result<Instance> {
@@ -113,27 +113,82 @@ impl Core {
     }
 
     /// Who this process is. The first call takes the lock that shows that it lives.
-    pub(crate) fn owner(&self) -> Result<Owner> {
-        let mut run = self.run.lock();
-        if let Some((_, owner)) = run.as_ref() {
+    pub(crate) async fn owner(self: &Arc<Self>) -> Result<Owner> {
+        if let Some((_, owner)) = self.run.lock().as_ref() {
             return Ok(owner.clone());
         }
-        let lock = RunLock::acquire(self.directory.path())?;
-        let owner = Owner {
-            run: lock.id(),
-            user: crate::sys::user_name(),
-            machine: crate::sys::machine_name(),
-            pid: std::process::id(),
-        };
-        *run = Some((lock, owner.clone()));
-        Ok(owner)
+        self.aside("taking the lock of this run", |core| {
+            let mut run = core.run.lock();
+            if let Some((_, owner)) = run.as_ref() {
+                return Ok(owner.clone());
+            }
+            let lock = RunLock::acquire(core.directory.path())?;
+            let owner = Owner {
+                run: lock.id(),
+                user: crate::sys::user_name(),
+                machine: crate::sys::machine_name(),
+                pid: std::process::id(),
+            };
+            *run = Some((lock, owner.clone()));
+            Ok(owner)
+        })
+        .await?
     }
 
     /// Whether the owner of a record may still be at work on it: this process, or another one that is not dead.
-    pub(crate) fn is_owner_busy(&self, record: &HostRecord) -> bool {
+    pub(crate) async fn is_owner_busy(self: &Arc<Self>, record: &HostRecord) -> bool {
+        let record = record.clone();
+        let looked = self.aside("looking for a process", move |core| core.is_alive(&record)).await;
+        // What could not be found out may be so.
+        looked.unwrap_or(true)
+    }
+
+    /// As [`is_owner_busy`](Self::is_owner_busy), for callers that may block.
+    pub(crate) fn is_alive(&self, record: &HostRecord) -> bool {
         match &record.owner {
             Some(owner) => crate::inventory::liveness(self.directory.path(), owner.run) != Liveness::Dead,
             None => false,
+        }
+    }
+
+    /// The owner of a record, in words.
+    pub(crate) fn who(&self, record: &HostRecord) -> String {
+        let own = self.run.lock().as_ref().map(|(_, owner)| owner.run);
+        match &record.owner {
+            Some(owner) if Some(owner.run) == own => "this process".to_owned(),
+            Some(owner) => format!("process {} of {} on {}", owner.pid, owner.user, owner.machine),
+            None => "another process".to_owned(),
+        }
+    }
+
+    /// Does what blocks where it holds up nobody else.
+    async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        doing: &'static str,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T> {
+        let core = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&core)).await.map_err(|_| Error::Panicked(doing))
+    }
+
+    /// A record as it is now, or nothing if the host is gone.
+    pub(crate) async fn current(&self, record: &HostRecord) -> Result<Option<HostRecord>> {
+        let records = self.inventory.load().await?.records;
+        Ok(records.into_iter().find(|current| current.id == record.id).map(Arc::unwrap_or_clone))
+    }
+
+    /// Changes a record, whatever others have changed of it in the meantime, unless it is gone or `change` refuses.
+    pub(crate) async fn change(
+        &self,
+        mut record: HostRecord,
+        change: impl Fn(&mut HostRecord) -> Result<()>,
+    ) -> Result<HostRecord> {
+        loop {
+            change(&mut record)?;
+            match self.inventory.update(record).await {
+                Err(InventoryError::Conflict { current }) => record = *current,
+                outcome => return Ok(outcome?),
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::guard::HostGuards;
 use crate::host::Host;
 use crate::id::HostId;
 use crate::inventory::{InventoryError, SelectError};
-use crate::provider::ProviderError;
+use crate::provider::{ErrorKind, ProviderError};
 use crate::request::RequestError;
 use crate::session::SessionError;
 use crate::settings::SettingsError;
@@ -103,8 +103,11 @@ pub enum Error {
     /// The engine is gone: the process is ending, or is the child of a fork.
     #[error("this process cannot reach its engine any more: it is ending, or it was forked")]
     Closed,
-    /// The engine's part of the work panicked. Whatever was in progress is in the inventory.
-    #[error("the engine panicked while it was {0}")]
+    /// The engine could not be started.
+    #[error("could not start Broker's own thread")]
+    Start(#[source] std::io::Error),
+    /// Code that ran on the engine panicked, such as that of a provider. Whatever was in progress is in the inventory.
+    #[error("a panic ended the work while it was {0}")]
     Panicked(&'static str),
 }
 
@@ -129,6 +132,11 @@ pub struct CheckoutFailure {
 }
 
 impl CheckoutFailure {
+    /// Whether nobody wanted the host any more.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(&*self.source, FailureCause::Provider(error) if error.kind() == ErrorKind::Cancelled)
+    }
+
     fn message(&self) -> String {
         let mut text = format!("could not check out {}", self.wanted);
         match (self.kept_as, &self.done) {
@@ -151,9 +159,6 @@ pub enum FailureCause {
     /// The journal could not be written.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// The host's own setup failed.
-    #[error("the host's setup failed")]
-    Setup(#[source] HookError),
     /// Another host of the batch failed, and it was all or nothing.
     #[error("another host of the batch could not be checked out")]
     Batch,

@@ -121,6 +121,9 @@ impl<T: HostType> HostGuard<T> {
     ///
     /// If the future is dropped the host is checked in all the same, and a teardown that has begun is not begun again.
     pub async fn checkin(self) -> Result<()> {
+        if self.is_foreign() {
+            return Err(Error::Closed);
+        }
         let torn_down = match held::get(self.host.id()).and_then(|held| held.teardown.lock().take()) {
             Some(teardown) => teardown().await,
             None => Ok(()),
@@ -130,32 +133,26 @@ impl<T: HostType> HostGuard<T> {
     }
 
     async fn release(&self) -> Result<()> {
+        // Whoever takes the entry releases the host; from there on it is the engine's, not this future's.
+        let Some(held) = held::take(self.host.id()) else { return Ok(()) };
+        engine::call("checking in", async move { held::release(&held).await }).await?
+    }
+
+    /// Checks the host in after its user panicked, or keeps it where that was asked for; then returns what to tell.
+    pub(crate) async fn end_after_panic(self) -> Result<Option<String>> {
         if self.is_foreign() {
             return Err(Error::Closed);
         }
-        // Whoever takes the entry releases the host; from there on it is the engine's, not this future's.
-        let Some(held) = held::take(self.host.id()) else { return Ok(()) };
-        let release = async move {
-            held.host.close_session().await;
-            engine::release(held.host.core(), held.host.record()).await
-        };
-        engine::call("checking in", release).await?.map(|_| ())
-    }
-
-    /// Checks the host in after its user panicked, or keeps it where that was asked for.
-    pub(crate) async fn end_after_panic(self) -> Result<()> {
         match held::get(self.host.id()).and_then(|held| held.keep_on_failure) {
             Some(lease) => {
-                if let Some(held) = held::take(self.host.id()) {
-                    engine::call("keeping a host", async move { held::keep_for_a_look(&held, lease).await }).await?;
-                }
-                Ok(())
+                let Some(held) = held::take(self.host.id()) else { return Ok(None) };
+                engine::call("keeping a host", async move { held::keep_for_a_look(&held, lease).await }).await
             }
-            None => self.checkin().await,
+            None => self.checkin().await.map(|()| None),
         }
     }
 
-    /// Lets the host stay: it is in the inventory until it is checked in by name or its lease ends.
+    /// Lets the host stay: it is in the inventory until it is checked in by name.
     ///
     /// # Errors
     ///
@@ -165,7 +162,7 @@ impl<T: HostType> HostGuard<T> {
             return Err(Error::Closed);
         }
         let host = self.host.clone();
-        let kept = engine::call("keeping a host", async move { held::keep(host.core(), &host, None).await });
+        let kept = engine::call("keeping a host", async move { held::keep(&host, None).await });
         kept.await??;
         drop(held::take(self.host.id()));
         Ok(self.host.clone())
@@ -227,7 +224,8 @@ impl HostGuards {
     ///
     /// # Errors
     ///
-    /// If that could not be written down for one of them; that one and those after it are then checked in.
+    /// If that could not be written down for one of them. That one and those after it are then checked in; those before
+    /// it stay, and are in the inventory.
     pub async fn keep(mut self) -> Result<Vec<Host>> {
         let mut hosts = Vec::new();
         for guard in std::mem::take(&mut self.0) {

@@ -59,7 +59,7 @@ impl Host {
         &self.inner.core
     }
 
-    /// What the inventory knows of the host, as of its last change by this process.
+    /// What the inventory knows of the host, as of its last change by way of this value or one of its clones.
     pub fn record(&self) -> HostRecord {
         self.inner.record.read().clone()
     }
@@ -170,7 +170,8 @@ impl Host {
             status,
             _end_on_drop: wanted.clone().drop_guard(),
         };
-        let session = self.session().await?;
+        let begun = Instant::now();
+        let session = self.session_within(command.deadline).await?;
         let stdin = Bytes::from(std::mem::take(&mut command.stdin));
         if let Some(input) = running.input.as_ref().filter(|_| !stdin.is_empty()) {
             // The channel has room: nothing else has been sent yet.
@@ -178,9 +179,10 @@ impl Host {
         }
         engine::spawn(async move {
             let streams = Streams { input: Some(receiver), output: sender };
+            let end = command.deadline.and_then(|limit| begun.checked_add(limit));
             let deadline = async {
-                match command.deadline {
-                    Some(limit) => tokio::time::sleep(limit).await,
+                match end {
+                    Some(end) => tokio::time::sleep_until(end).await,
                     None => std::future::pending().await,
                 }
             };
@@ -407,6 +409,19 @@ impl Host {
         .await?
     }
 
+    /// Lets the host live for at least so long from now. A lease that ends later stays.
+    ///
+    /// # Errors
+    ///
+    /// If the provider cannot, or the lease is longer than the settings allow.
+    pub async fn extend(&self, by: Duration) -> Result<()> {
+        let broker = crate::Broker { core: Arc::clone(self.core()) };
+        for (_, outcome) in broker.extend(vec![self.record()], by).await? {
+            self.set_record(outcome?);
+        }
+        Ok(())
+    }
+
     /// Closes the session. The next use opens another.
     pub async fn close(&self) -> Result<()> {
         let host = self.clone();
@@ -419,10 +434,14 @@ impl Host {
         }
     }
 
-    /// The session, opened if there is none or the old one is known to be broken.
     async fn session(&self) -> Result<Arc<dyn Session>> {
+        self.session_within(None).await
+    }
+
+    /// The session, opened if there is none or the old one is known to be broken.
+    async fn session_within(&self, limit: Option<Duration>) -> Result<Arc<dyn Session>> {
         let host = self.clone();
-        engine::call("opening a session", async move {
+        let open = async move {
             let mut current = host.inner.session.lock().await;
             if let Some(session) = current.as_ref().filter(|session| !session.is_broken()) {
                 return Ok(Arc::clone(session));
@@ -432,8 +451,18 @@ impl Host {
             let session = provider.session(&record).await.map_err(|error| Error::session(&host, error))?;
             *current = Some(Arc::clone(&session));
             Ok(session)
-        })
-        .await?
+        };
+        let host = self.clone();
+        let bounded = async move {
+            match limit {
+                None => open.await,
+                Some(limit) => tokio::time::timeout(limit, open).await.unwrap_or_else(|_| {
+                    let message = format!("no session was open within {}", crate::duration::format(limit));
+                    Err(Error::session(&host, SessionError::new(SessionErrorKind::Timeout, message)))
+                }),
+            }
+        };
+        engine::call_while_wanted("opening a session", bounded).await?
     }
 
     async fn on_session<T, F>(
@@ -453,7 +482,9 @@ impl Host {
 
 /// Looks until something is so.
 async fn until<F: Future<Output = bool>>(what: String, limit: Duration, is_so: impl Fn() -> F) -> Result<()> {
-    let end = Instant::now() + limit;
+    let now = Instant::now();
+    // A limit beyond the end of the clock is a year.
+    let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
     loop {
         match tokio::time::timeout_at(end, is_so()).await {
             Ok(true) => return Ok(()),
@@ -598,7 +629,7 @@ impl Running {
         while self.output.recv().await.is_some() {}
         match self.status.await {
             Ok(outcome) => outcome.map_err(|error| Error::session(&self.host, error)),
-            Err(_) => Err(Error::Closed),
+            Err(_) => Err(Error::Panicked("running a command")),
         }
     }
 }
@@ -637,7 +668,7 @@ impl Logs {
         match self.outcome.take()?.await {
             Ok(Ok(())) => None,
             Ok(Err(source)) => Some(Err(Error::Provider { doing: self.doing.clone(), source })),
-            Err(_) => Some(Err(Error::Closed)),
+            Err(_) => Some(Err(Error::Panicked("reading a log"))),
         }
     }
 }

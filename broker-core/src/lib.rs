@@ -23,12 +23,12 @@ pub mod yaml;
 pub use args::{ArgValue, Args, merge};
 pub use broker::{Broker, Builder, Choice, Chosen, Synced};
 pub use context::{Progress, Step};
-pub use engine::{Released, block_on};
+pub use engine::{Released, abandon, block_on};
 pub use error::{CheckoutError, CheckoutFailure, Error, FailureCause, HookError, Result};
 pub use guard::{HostGuard, HostGuards, HostType};
 pub use host::{Host, LogRequest, Logs, Output, Running};
 pub use id::{HostId, InvalidId, RunId};
-pub use request::{HostRequest, RequestError, labels_of};
+pub use request::{HostRequest, RequestError, ResolvedRequest, Wanted, labels_of};
 
 /// An error and all that is underneath it, in one line, with colons between.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -58,6 +58,7 @@ pub trait Provider: Send + Sync {
 
     /// Releases one host and everything made with it. Idempotent: a host that is already gone *at the endpoint it was
     /// made at* is no error. A record that is `pending` or `failed` may have no facts: what carries its id is meant.
+    /// Returns only when [`find`](Self::find) does not see the host any more.
     ///
     /// # Errors
     ///
@@ -101,6 +102,12 @@ pub trait Provider: Send + Sync {
     ///
     /// If the provider cannot tell, for instance because it is not reachable.
     async fn find(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError>;
+
+    /// How long after a call was cut off what it asked for may still come to be. What a broken checkout left behind is
+    /// looked for until then.
+    fn settle_time(&self) -> Duration {
+        Duration::from_secs(5)
+    }
 
     /// Answers a question about what the provider offers: images, flavors, workflows.
     ///

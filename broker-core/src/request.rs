@@ -242,8 +242,10 @@ pub(crate) fn find_provider<'p>(name: &str, providers: &[&'p ProviderInfo]) -> R
 
 /// Which kind of action is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
+    /// One that makes hosts, for a checkout.
     Host,
+    /// One that makes none, for an execution.
     Execution,
 }
 
@@ -265,19 +267,32 @@ impl Wanted {
 
 /// A request of which everything is known.
 #[derive(Debug, Clone)]
-pub(crate) struct ResolvedRequest {
-    pub(crate) wanted: String,
-    pub(crate) provider: String,
-    pub(crate) instance: Option<String>,
-    pub(crate) action: String,
-    pub(crate) args: Args,
-    pub(crate) count: u32,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) lease: Option<Duration>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) origin: Option<String>,
-    pub(crate) keep_on_failure: Option<Duration>,
-    pub(crate) all_or_nothing: bool,
+#[non_exhaustive]
+pub struct ResolvedRequest {
+    /// The request in a few words: `Container container_host=ubi9`.
+    pub wanted: String,
+    /// The provider's name.
+    pub provider: String,
+    /// The instance of the provider, where one was named.
+    pub instance: Option<String>,
+    /// The action's name.
+    pub action: String,
+    /// All arguments, the action's own among them.
+    pub args: Args,
+    /// How many.
+    pub count: u32,
+    /// Labels for the hosts.
+    pub labels: BTreeMap<String, String>,
+    /// How long the hosts may live, where the request says.
+    pub lease: Option<Duration>,
+    /// How long each may take.
+    pub timeout: Option<Duration>,
+    /// What asks for them.
+    pub origin: Option<String>,
+    /// How long a guarded host stays when its test panics.
+    pub keep_on_failure: Option<Duration>,
+    /// Whether none is wanted where not all can be had.
+    pub all_or_nothing: bool,
 }
 
 fn take_text(args: &mut Args, key: &str) -> Result<Option<String>, RequestError> {
@@ -348,6 +363,9 @@ pub enum RequestError {
     /// Several hosts are asked for where one is handed over.
     #[error("{0} hosts are asked for, and this call hands over one; `checkout_many` hands over as many as there are")]
     NotOne(u32),
+    /// Two requests have one name.
+    #[error("two of the requests have the same name")]
+    SameName,
     /// An argument of Broker's own is not a text.
     #[error("argument `{name}` is a {kind}, and must be a text")]
     Argument {

@@ -1,20 +1,27 @@
 //! The hosts that guards of this process hold, and what becomes of them when the guard or the process ends.
 
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 
 use super::hooks::{Hook, run_apart};
-use crate::context::Core;
 use crate::host::Host;
 use crate::id::HostId;
 use crate::inventory::Holding;
 
 /// How long guards that are dropped together may hold up the thread that drops them.
 const DROP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Drops that are further apart than this are not together.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// How long closing a session may hold up the release of its host.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A host that a guard holds.
 pub(crate) struct Held {
@@ -30,10 +37,10 @@ pub(crate) type Teardown = Box<dyn FnOnce() -> Hook + Send>;
 /// Whoever takes an entry out of here is the one that releases the host.
 static HELD: Mutex<Option<HashMap<HostId, Arc<Held>>>> = Mutex::new(None);
 
-/// Guards dropped one after the other share one limit: it begins anew when none has been waiting for a while.
-static WINDOW: Mutex<Option<(Instant, Instant)>> = Mutex::new(None);
-
-static EXITING: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// When this thread last waited in a drop, and for how long in drops that belong together.
+    static WAITED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+}
 
 pub(crate) fn insert(held: Held) {
     HELD.lock().get_or_insert_default().insert(held.host.id(), Arc::new(held));
@@ -48,53 +55,67 @@ pub(crate) fn take(id: HostId) -> Option<Arc<Held>> {
 }
 
 /// Releases hosts whose guards are gone, and waits for that within the limit. Never panics.
+#[expect(clippy::print_stderr, reason = "whoever asked for a host to stay has to learn how to get in")]
 pub(crate) fn release_dropped(dropped: Vec<Arc<Held>>) {
     if dropped.is_empty() {
         return;
     }
     let panicking = std::thread::panicking();
-    let (done, waiting) = mpsc::channel::<()>();
+    let (messages, waiting) = mpsc::channel::<String>();
     let mut sent = Vec::new();
     for held in dropped {
         let label = format!("{} ({})", held.host.number(), held.host.label());
-        let done = done.clone();
+        let messages = messages.clone();
         let work = async move {
             match held.keep_on_failure {
-                Some(lease) if panicking => keep_for_a_look(&held, lease).await,
+                Some(lease) if panicking => {
+                    if let Some(message) = keep_for_a_look(&held, lease).await {
+                        // The thread that dropped the guard may not wait any more.
+                        drop(messages.send(message));
+                    }
+                }
                 _ => tear_down_and_release(&held).await,
             }
-            drop(done);
         };
         if super::spawn(work).is_ok() {
             sent.push(label);
         }
     }
-    drop(done);
+    drop(messages);
     if !super::may_wait() {
         return;
     }
-    let limit = window();
-    // The channel closes when the last of them is done; nothing is ever sent.
-    if let Err(mpsc::RecvTimeoutError::Timeout) = waiting.recv_timeout(limit) {
-        tracing::warn!(
-            hosts = sent.join(", "),
-            "hosts are not released yet; `broker inventory` shows them, and `broker checkin` settles them"
-        );
+    let begun = Instant::now();
+    let end = begun + left_to_wait(begun);
+    // The channel closes when the last of them is done.
+    loop {
+        match waiting.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(message) => eprintln!("{message}"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let hosts = sent.join(", ");
+                // On the engine, since this thread may be past the end of its thread-locals.
+                drop(super::spawn(async move {
+                    tracing::warn!(
+                        hosts,
+                        "hosts are not released yet; `broker checkin` settles what `broker inventory` shows"
+                    );
+                }));
+                break;
+            }
+        }
     }
-    if let Some((_, last)) = WINDOW.lock().as_mut() {
-        *last = Instant::now();
-    }
+    let spent = begun.elapsed() + (DROP_LIMIT.saturating_sub(end.saturating_duration_since(begun)));
+    // A thread that is ending has no more drops to count.
+    let _ending = WAITED.try_with(|waited| waited.set(Some((Instant::now(), spent))));
 }
 
-fn window() -> Duration {
-    let now = Instant::now();
-    let mut window = WINDOW.lock();
-    let (begun, _) = match *window {
-        Some((begun, last)) if now.duration_since(last) < Duration::from_secs(1) => (begun, last),
-        _ => (now, now),
-    };
-    *window = Some((begun, now));
-    (begun + DROP_LIMIT).saturating_duration_since(now)
+/// What is left of the limit for drops that belong together.
+fn left_to_wait(now: Instant) -> Duration {
+    match WAITED.try_with(Cell::get) {
+        Ok(Some((last, spent))) if now.duration_since(last) < TOGETHER => DROP_LIMIT.saturating_sub(spent),
+        _ => DROP_LIMIT,
+    }
 }
 
 async fn tear_down_and_release(held: &Held) {
@@ -105,58 +126,68 @@ async fn tear_down_and_release(held: &Held) {
     {
         tracing::warn!(host = host.label(), %error, "teardown failed; the host is checked in all the same");
     }
-    host.close_session().await;
-    if let Err(error) = super::release(host.core(), host.record()).await {
+    if let Err(error) = release(held).await {
         let error = crate::error_chain(&error);
         tracing::warn!(host = host.label(), number = host.number(), error, "the host could not be checked in");
     }
 }
 
-#[expect(clippy::print_stderr, reason = "whoever asked for the host to stay has to learn how to get in")]
-pub(crate) async fn keep_for_a_look(held: &Held, lease: Duration) {
+/// Closes the session and releases the host. A session that does not close holds up nothing for long.
+pub(crate) async fn release(held: &Held) -> Result<(), crate::Error> {
+    let close = AssertUnwindSafe(held.host.close_session()).catch_unwind();
+    if !matches!(tokio::time::timeout(CLOSE_LIMIT, close).await, Ok(Ok(()))) {
+        tracing::warn!(host = held.host.label(), "the session could not be closed");
+    }
+    super::release(held.host.core(), held.host.record()).await.map(drop)
+}
+
+/// Lets the host stay, and returns the words that say how to get in.
+pub(crate) async fn keep_for_a_look(held: &Held, lease: Duration) -> Option<String> {
     let host = &held.host;
-    match keep(host.core(), host, Some(lease)).await {
+    match keep(host, Some(lease)).await {
         Ok(()) => {
-            let number = host.number();
-            eprintln!(
-                "broker: the test failed, so host {number} ({}) stays for {}: get in with `broker shell {number}`, give it \
-                 back with `broker checkin {number}`",
-                host.label(),
-                crate::duration::format(lease),
-            );
+            let (number, label, lease) = (host.number(), host.label(), crate::duration::format(lease));
+            Some(format!(
+                "broker: the test failed, so host {number} ({label}) stays for {lease}: get in with `broker shell {number}`, \
+                 give it back with `broker checkin {number}`"
+            ))
         }
         Err(error) => {
             tracing::warn!(host = host.label(), error = crate::error_chain(&error), "the host could not be kept");
             tear_down_and_release(held).await;
+            None
         }
     }
 }
 
 /// Writes down that no guard holds the host any more.
-pub(crate) async fn keep(core: &Arc<Core>, host: &Host, lease: Option<Duration>) -> Result<(), crate::Error> {
-    let mut record = host.record();
-    record.holding = Holding::Kept;
-    if let Some(lease) = lease {
-        record.lease_until = Some(crate::provider::Lease(lease).until());
-    }
-    let record = core.inventory().update(record).await?;
-    host.set_record(record);
+pub(crate) async fn keep(host: &Host, lease: Option<Duration>) -> Result<(), crate::Error> {
+    let _unfinished = super::Unfinished::begin();
+    let kept = host.core().change(host.record(), |record| {
+        record.holding = Holding::Kept;
+        if let Some(lease) = lease {
+            record.lease_until = Some(crate::provider::Lease(lease).until());
+        }
+        Ok(())
+    });
+    host.set_record(kept.await?);
     Ok(())
 }
 
-/// Has what is still held released when the process ends by returning from `main` or by `exit`: guards in statics and
-/// forgotten ones among them.
-pub(crate) fn drain_at_exit() {
-    if !EXITING.load(Ordering::Relaxed) {
-        crate::sys::at_exit(drain);
-    }
-}
-
-extern "C" fn drain() {
-    EXITING.store(true, Ordering::Relaxed);
-    if !super::is_own_process() {
-        return;
-    }
-    let held = HELD.try_lock_for(Duration::from_secs(1)).and_then(|mut held| held.take()).unwrap_or_default();
-    release_dropped(held.into_values().collect());
+/// Has everything settled when the process ends by returning from `main` or by `exit`: what guards still hold, those in
+/// statics and forgotten ones among them, and what the engine has not finished.
+pub(crate) extern "C" fn drain() {
+    // A panic must not cross into C; nor is there anybody left to tell.
+    drop(std::panic::catch_unwind(|| {
+        if !super::is_own_process() || super::is_abandoned() {
+            return;
+        }
+        super::STOP_ALL.cancel();
+        let held = HELD.try_lock_for(Duration::from_secs(1)).and_then(|mut held| held.take()).unwrap_or_default();
+        let begun = Instant::now();
+        release_dropped(held.into_values().collect());
+        if super::may_wait() {
+            super::Unfinished::wait(DROP_LIMIT.saturating_sub(begun.elapsed()));
+        }
+    }));
 }

@@ -10,19 +10,23 @@ mod release;
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::release::Released;
-pub(crate) use self::release::{release, undo};
+pub(crate) use self::release::{caught, release, settle, undo};
 use crate::error::Error;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -33,7 +37,25 @@ struct Engine {
     pid: u32,
 }
 
-static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
+static ENGINE: OnceLock<Engine> = OnceLock::new();
+
+/// Held while the engine starts, so that it starts once.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Cancelled when the process ends: everything that can be stopped hangs on it.
+pub(crate) static STOP_ALL: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+
+static ABANDONED: AtomicBool = AtomicBool::new(false);
+
+/// Says that the end of this process is to wait for nothing. What is under way is left to the journal, where `broker
+/// inventory` shows it and `broker checkin` settles it.
+pub fn abandon() {
+    ABANDONED.store(true, Ordering::Relaxed);
+}
+
+fn is_abandoned() -> bool {
+    ABANDONED.load(Ordering::Relaxed)
+}
 
 thread_local! {
     /// Whether this thread is the engine's or a hook's, where nothing may wait for the engine.
@@ -45,35 +67,68 @@ pub(crate) fn mark_thread() {
     OURS.with(|ours| ours.set(true));
 }
 
-/// Whether the current thread may wait for the engine. A thread that is being torn down may not.
+/// Whether the current thread may wait for the engine.
 pub(crate) fn may_wait() -> bool {
-    OURS.try_with(|ours| !ours.get()).unwrap_or(false)
+    OURS.with(|ours| !ours.get())
 }
 
 fn engine() -> Result<&'static Engine, Error> {
-    let engine = ENGINE.get_or_init(start).as_ref().ok_or(Error::Closed)?;
+    let engine = match ENGINE.get() {
+        Some(engine) => engine,
+        None => {
+            let _starting = STARTING.lock();
+            match ENGINE.get() {
+                Some(engine) => engine,
+                None => {
+                    let engine = start().map_err(Error::Start)?;
+                    ENGINE.get_or_init(|| engine)
+                }
+            }
+        }
+    };
     // The thread does not exist in the child of a fork.
     if engine.pid == std::process::id() { Ok(engine) } else { Err(Error::Closed) }
 }
 
-fn start() -> Option<Engine> {
+fn start() -> io::Result<Engine> {
     let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().thread_name("broker-files").build().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("broker-files").build()?;
     let handle = runtime.handle().clone();
-    thread::Builder::new()
-        .name("broker-engine".to_owned())
-        .spawn(move || {
-            mark_thread();
-            runtime.block_on(async move {
-                while let Some(job) = queue.recv().await {
-                    drop(tokio::spawn(job));
-                }
-            });
-        })
-        .ok()?;
-    held::drain_at_exit();
-    Some(Engine { jobs, runtime: handle, pid: std::process::id() })
+    thread::Builder::new().name("broker-engine".to_owned()).spawn(move || {
+        mark_thread();
+        runtime.block_on(async move {
+            while let Some(job) = queue.recv().await {
+                drop(tokio::spawn(job));
+            }
+        });
+    })?;
+    crate::sys::at_exit(held::drain);
+    Ok(Engine { jobs, runtime: handle, pid: std::process::id() })
+}
+
+/// Work that the process should not end without. Lives as long as the work.
+pub(crate) struct Unfinished(());
+
+static UNFINISHED: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Unfinished {
+    pub(crate) fn begin() -> Self {
+        *UNFINISHED.0.lock() += 1;
+        Self(())
+    }
+
+    fn wait(limit: Duration) {
+        let end = Instant::now() + limit;
+        let mut count = UNFINISHED.0.lock();
+        while *count > 0 && !UNFINISHED.1.wait_until(&mut count, end).timed_out() {}
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        *UNFINISHED.0.lock() -= 1;
+        UNFINISHED.1.notify_all();
+    }
 }
 
 /// Runs work on the engine to its end, whether or not anybody waits for it.
@@ -149,5 +204,5 @@ pub fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
 
 /// Whether this is the process that the engine was started in, not the child of a fork.
 pub(crate) fn is_own_process() -> bool {
-    ENGINE.get().is_some_and(|engine| engine.as_ref().is_some_and(|engine| engine.pid == std::process::id()))
+    ENGINE.get().is_some_and(|engine| engine.pid == std::process::id())
 }

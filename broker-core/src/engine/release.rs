@@ -1,15 +1,24 @@
 //! The way of a host out: claimed in the journal, released by its provider, and only then gone.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
 use crate::context::Core;
 use crate::error::Error;
-use crate::inventory::{HostRecord, HostState, InventoryError};
+use crate::id::RunId;
+use crate::inventory::{Holding, HostRecord, HostState, InventoryError};
 use crate::provider::{ErrorKind, Provider, ProviderError};
 
 /// How long a provider may take to release one host.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// How long what was released may still be seen.
+const GOING: Duration = Duration::from_secs(30);
 
 /// How a release ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +37,15 @@ pub enum Released {
 /// If somebody else is making or releasing it, or the provider could not release it: it is then in the inventory as
 /// before, with the reason in `error`.
 pub(crate) async fn release(core: &Arc<Core>, record: HostRecord) -> Result<Released, Error> {
+    let _unfinished = super::Unfinished::begin();
     let provider = core.provider_of(&record).await?;
     let (before, claimed) = match claim(core, record).await? {
         Claim::Ours { before, claimed } => (before, *claimed),
         Claim::AlreadyGone => return Ok(Released::Before),
     };
     core.tell(&claimed, crate::Step::Releasing);
-    let outcome = tokio::time::timeout(LIMIT, ask(provider.as_ref(), &claimed)).await.unwrap_or_else(|_| {
+    let asked = tokio::time::timeout(LIMIT, ask(provider.as_ref(), &before, &claimed)).await;
+    let outcome = asked.unwrap_or_else(|_| {
         let limit = crate::duration::format(LIMIT);
         Err(ProviderError::new(ErrorKind::Timeout, format!("the provider did not release it within {limit}")))
     });
@@ -45,51 +56,73 @@ pub(crate) async fn release(core: &Arc<Core>, record: HostRecord) -> Result<Rele
             Ok(Released::Now)
         }
         Err(error) => {
+            let doing = format!("could not release host {} (`{}`)", claimed.number, claimed.label());
             // It goes back to whom it belonged; that somebody else has died over its release makes it no less there.
             let state = if before.state == HostState::Releasing { HostState::Failed } else { before.state };
-            let message = Some(crate::error_chain(&error));
-            let doing = format!("could not release host {} (`{}`)", claimed.number, claimed.label());
-            settle(core, HostRecord { state, error: message, owner: before.owner.clone(), ..claimed }).await;
+            // A guard tries once. From here on the host is for people, so nobody must think that it is still guarded.
+            let ours = before.owner.as_ref().map(|owner| owner.run) == claimed.owner.as_ref().map(|owner| owner.run);
+            let holding = if ours { Holding::Kept } else { before.holding };
+            let back = HostRecord { state, holding, error: Some(crate::error_chain(&error)), ..claimed };
+            settle_as(core, back, |record| record.owner.clone_from(&before.owner)).await;
             Err(Error::Provider { doing, source: error })
         }
     }
 }
 
-/// Releases what a checkout may have left behind, after its provider was cut off or failed.
+/// Runs one call of a provider. A panic in it is an error of that call.
+pub(crate) async fn caught<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| {
+        let message = super::hooks::panic_message(panic.as_ref());
+        Err(ProviderError::new(ErrorKind::Bug, format!("the provider panicked: {message}")).leaving_something())
+    })
+}
+
+async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord) -> Result<(), ProviderError> {
+    // A host that was handed over, or that came from elsewhere, is what its facts say. Of one that a Broker began and
+    // did not finish only the id is certain, and what its maker had asked for last may still be on its way.
+    let half_made = before.owner.is_some() && before.checked_out_at.is_none();
+    if !half_made {
+        return caught(provider.release(claimed)).await;
+    }
+    let age = Timestamp::now().duration_since(before.at);
+    let settled = provider.settle_time().saturating_sub(Duration::try_from(age).unwrap_or_default());
+    undo(provider, claimed, settled).await.map(drop)
+}
+
+/// Releases what a checkout may have left behind. Looks until `settled` has passed, since what was asked for last may
+/// still be on its way. Returns whether there was anything.
 ///
 /// # Errors
 ///
-/// What the provider says; the record is as it was.
-pub(crate) async fn undo(provider: &dyn Provider, record: &HostRecord) -> Result<(), ProviderError> {
-    match tokio::time::timeout(LIMIT, ask_until_gone(provider, record)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(ProviderError::new(ErrorKind::Timeout, "the provider did not undo it in time")),
-    }
-}
-
-async fn ask(provider: &dyn Provider, record: &HostRecord) -> Result<(), ProviderError> {
-    // Of a host that was handed over, the facts say what it is. Of any other, only its id does.
-    if record.checked_out_at.is_some() {
-        provider.release(record).await
-    } else {
-        ask_until_gone(provider, record).await
-    }
-}
-
-async fn ask_until_gone(provider: &dyn Provider, record: &HostRecord) -> Result<(), ProviderError> {
-    // A request that was cut off may take effect after it has been looked for, so one look is not enough.
-    for attempt in 0..3 {
-        for found in provider.find(record).await? {
+/// What the provider says. Something may still be there then.
+pub(crate) async fn undo(
+    provider: &dyn Provider,
+    record: &HostRecord,
+    settled: Duration,
+) -> Result<bool, ProviderError> {
+    let begun = Instant::now();
+    let mut released = None;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let found = caught(provider.find(record)).await?;
+        if found.is_empty() && begun.elapsed() >= settled {
+            return Ok(released.is_some());
+        }
+        for found in &found {
             let mut whole = record.clone();
-            whole.absorb(found.facts);
-            provider.release(&whole).await?;
+            whole.absorb(found.facts.clone());
+            caught(provider.release(&whole)).await?;
         }
-        if attempt > 0 && provider.find(record).await?.is_empty() {
-            return Ok(());
+        if !found.is_empty() && released.get_or_insert_with(Instant::now).elapsed() > GOING {
+            let message =
+                format!("what was made for it is still there {} after its release", crate::duration::format(GOING));
+            return Err(ProviderError::new(ErrorKind::Failed, message));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        if found.is_empty() || released.is_some_and(|at| at.elapsed() > pause) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
     }
-    Err(ProviderError::new(ErrorKind::Failed, "what was made for the host is still there after its release"))
 }
 
 enum Claim {
@@ -100,48 +133,75 @@ enum Claim {
 /// Writes `releasing`, so that no two processes release the same host.
 async fn claim(core: &Arc<Core>, mut record: HostRecord) -> Result<Claim, Error> {
     loop {
-        match record.state {
+        let why = match record.state {
             HostState::Gone => return Ok(Claim::AlreadyGone),
-            HostState::Pending if core.is_owner_busy(&record) => {
-                return Err(Error::state(&record, format!("is still being made by {}", owner(&record))));
+            HostState::Pending => Some("still being made"),
+            HostState::Releasing => Some("being released"),
+            _ => None,
+        };
+        if let Some(why) = why
+            && core.is_owner_busy(&record).await
+        {
+            // The caller may have read the record a while ago.
+            match core.current(&record).await? {
+                None => return Ok(Claim::AlreadyGone),
+                Some(current) if current.rev != record.rev => {
+                    record = current;
+                    continue;
+                }
+                Some(_) => return Err(Error::state(&record, format!("is {why} by {}", core.who(&record)))),
             }
-            HostState::Releasing if core.is_owner_busy(&record) => {
-                return Err(Error::state(&record, format!("is being released by {}", owner(&record))));
-            }
-            _ => {}
         }
-        let me = core.owner()?;
-        let wanted = HostRecord { state: HostState::Releasing, owner: Some(me), ..record.clone() };
-        match core.inventory().update(wanted.clone()).await {
-            Ok(claimed) => return Ok(Claim::Ours { before: Box::new(record), claimed: Box::new(claimed) }),
-            Err(InventoryError::Conflict { current }) => record = *current,
+        // The host has to go all the same where there is no room to say so. What the journal says of it then is settled
+        // by whoever looks next.
+        let me = match core.owner().await {
+            Ok(owner) => Some(owner),
+            Err(Error::Inventory(InventoryError::NoSpace { .. })) => record.owner.clone(),
+            Err(error) => return Err(error),
+        };
+        let wanted = HostRecord { state: HostState::Releasing, owner: me, ..record.clone() };
+        let claimed = match core.inventory().update(wanted.clone()).await {
+            Ok(claimed) => claimed,
+            Err(InventoryError::Conflict { current }) => {
+                record = *current;
+                continue;
+            }
             Err(InventoryError::Missing { .. }) => return Ok(Claim::AlreadyGone),
-            // The host has to go all the same. What the journal says of it now is settled by whoever looks next.
             Err(InventoryError::NoSpace { .. }) => {
                 tracing::warn!(host = wanted.label(), "there is no room to write down that the host is being released");
-                return Ok(Claim::Ours { before: Box::new(record), claimed: Box::new(wanted) });
+                wanted
             }
             Err(error) => return Err(error.into()),
-        }
+        };
+        return Ok(Claim::Ours { before: Box::new(record), claimed: Box::new(claimed) });
     }
 }
 
-fn owner(record: &HostRecord) -> String {
-    record.owner.as_ref().map_or_else(
-        || "another process".to_owned(),
-        |owner| format!("process {} of {} on {}", owner.pid, owner.user, owner.machine),
-    )
+/// Writes down how something of ours ended, over whatever others have written of it in the meantime. The host is what it
+/// is, whether or not the journal can be written.
+pub(crate) async fn settle(core: &Arc<Core>, record: HostRecord) {
+    settle_as(core, record, |_| {}).await;
 }
 
-/// Writes down how it ended. The host is what it is, whether or not the journal can be written.
-async fn settle(core: &Arc<Core>, record: HostRecord) {
+async fn settle_as(core: &Arc<Core>, mut record: HostRecord, finish: impl Fn(&mut HostRecord)) {
+    let run = |record: &HostRecord| -> Option<RunId> { Some(record.owner.as_ref()?.run) };
+    let ours = run(&record);
     let label = record.label();
-    if let Err(error) = core.inventory().update(record).await {
-        let error = crate::error_chain(&error);
-        tracing::warn!(
-            host = label,
-            error,
-            "the journal could not be written; the next `broker checkin` settles the entry"
-        );
+    loop {
+        let mut wanted = record.clone();
+        finish(&mut wanted);
+        match core.inventory().update(wanted).await {
+            Err(InventoryError::Conflict { current }) if run(&current) == ours => record.rev = current.rev,
+            Ok(_) => return,
+            Err(error) => {
+                let error = crate::error_chain(&error);
+                tracing::warn!(
+                    host = label,
+                    error,
+                    "the journal could not be written; `broker checkin` settles the entry"
+                );
+                return;
+            }
+        }
     }
 }

@@ -12,7 +12,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock on a file of its own; the file stays, and says who held it last. Ends with the value, or with the process.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// A child that was forked in the meantime holds the file open too, and with it a lock that is not let go of by name.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "cannot unlock the inventory");
+        }
+    }
 }
 
 impl Lock {
@@ -32,7 +41,7 @@ impl Lock {
                 other => other?,
             };
             sign(&file);
-            return Ok(Self { _file: file });
+            return Ok(Self { file });
         }
     }
 }

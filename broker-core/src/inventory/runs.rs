@@ -17,6 +17,8 @@ use crate::sys;
 pub struct RunLock {
     id: RunId,
     path: PathBuf,
+    /// The process that the run is of. A child of a fork has a copy of this value, and owns nothing.
+    pid: u32,
     _file: File,
 }
 
@@ -56,7 +58,7 @@ impl RunLock {
             let id = RunId::generate();
             let path = lock_path(dir, id);
             match create(&path).and_then(lock) {
-                Ok(Some(file)) => return Ok(Self { id, path, _file: file }),
+                Ok(Some(file)) => return Ok(Self { id, path, pid: std::process::id(), _file: file }),
                 Ok(None) => {}
                 Err(error) => return Err(InventoryError::write(&path, error)),
             }
@@ -81,6 +83,9 @@ fn lock(file: File) -> io::Result<Option<File>> {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
+        if self.pid != std::process::id() {
+            return;
+        }
         // Removed while it is still locked: at no time is there a file that says dead, and then goes on.
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "cannot remove the lock of this run");
