@@ -1,0 +1,463 @@
+//! The same without `async`: every call waits, on any thread, inside or outside a runtime.
+//!
+//! ```no_run
+//! use broker::{HostRequest, blocking::Broker};
+//!
+//! # fn main() -> broker::Result<()> {
+//! let host = Broker::new()?.checkout(HostRequest::nick("rhel9"))?;
+//! assert!(host.execute("true")?.success());
+//! # Ok(())
+//! # } // the host is checked in here
+//! ```
+//!
+//! The only threads that must not call it are Broker's own: a `teardown` hook that runs because a guard was dropped, and
+//! the code of a provider. There it returns [`Error::Blocking`](crate::Error::Blocking).
+
+use std::hash::Hash;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use broker_core::inventory::{HostRecord, Snapshot};
+use broker_core::provider::{Execution, Query, Scope, Table};
+use broker_core::session::{Command, ExitStatus, Output as Piece, RemotePath};
+use broker_core::{
+    Builder, CheckoutFailure, Choice, Chosen, HostRequest, HostType, Output, Released, Result, Synced, block_on,
+};
+use bytes::Bytes;
+use indexmap::IndexMap;
+
+use crate::BrokerExt as _;
+
+/// The blocking twin of [`Broker`](crate::Broker).
+#[derive(Clone)]
+pub struct Broker {
+    inner: crate::Broker,
+}
+
+impl From<crate::Broker> for Broker {
+    fn from(inner: crate::Broker) -> Self {
+        Self { inner }
+    }
+}
+
+impl Broker {
+    /// A broker with the settings of the user, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// If there is a settings file and it does not do.
+    pub fn new() -> Result<Self> {
+        crate::Broker::new().map(Self::from)
+    }
+
+    /// Starts a broker with the providers that this crate was built with. What is built is turned into this type by
+    /// [`From`].
+    pub fn builder() -> Builder {
+        crate::Broker::builder()
+    }
+
+    /// The async twin.
+    pub fn as_async(&self) -> &crate::Broker {
+        &self.inner
+    }
+
+    /// See [`Broker::checkout`](crate::Broker::checkout).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkout(&self, request: HostRequest) -> Result<HostGuard> {
+        block_on(self.inner.checkout(request))?.map(HostGuard::from)
+    }
+
+    /// See [`Broker::checkout_many`](crate::Broker::checkout_many).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
+        block_on(self.inner.checkout_many(request))?.map(HostGuards::from)
+    }
+
+    /// See [`Broker::checkout_all`](crate::Broker::checkout_all).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkout_all<K: Hash + Eq>(
+        &self,
+        requests: impl IntoIterator<Item = (K, HostRequest)>,
+    ) -> Result<IndexMap<K, HostGuards>> {
+        let all = block_on(self.inner.checkout_all(requests))??;
+        Ok(all.into_iter().map(|(name, guards)| (name, guards.into())).collect())
+    }
+
+    /// See [`Broker::checkout_as`](crate::Broker::checkout_as).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkout_as<T: HostType>(&self, request: HostRequest) -> Result<HostGuard<T>> {
+        block_on(self.inner.checkout_as::<T>(request))?.map(HostGuard::from)
+    }
+
+    /// See [`Broker::checkout_kept`](crate::Broker::checkout_kept).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkout_kept(&self, request: HostRequest) -> Result<Vec<Result<Host, CheckoutFailure>>> {
+        let outcomes = block_on(self.inner.checkout_kept(request))??;
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(Host::from)).collect())
+    }
+
+    /// See [`Broker::with_host`](crate::Broker::with_host).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// If `body` does, after the host was checked in.
+    pub fn with_host<R>(&self, request: HostRequest, body: impl FnOnce(&Host) -> R) -> Result<R> {
+        block_on(self.inner.with_host(request, async |host: &crate::Host| body(&Host::from(host.clone()))))?
+    }
+
+    /// See [`Broker::checkin`](crate::Broker::checkin).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkin(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<Released>)>> {
+        block_on(self.inner.checkin(records))?
+    }
+
+    /// See [`Broker::extend`](crate::Broker::extend).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn extend(&self, records: Vec<HostRecord>, by: Duration) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
+        block_on(self.inner.extend(records, by))?
+    }
+
+    /// See [`Broker::forget`](crate::Broker::forget).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn forget(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
+        block_on(self.inner.forget(records))?
+    }
+
+    /// See [`Broker::execute`](crate::Broker::execute).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn execute(&self, request: HostRequest) -> Result<Execution> {
+        block_on(self.inner.execute(request))?
+    }
+
+    /// See [`Broker::query`](crate::Broker::query).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn query(&self, provider: &str, instance: Option<&str>, query: Query) -> Result<Table> {
+        block_on(self.inner.query(provider, instance, query))?
+    }
+
+    /// See [`Broker::sync`](crate::Broker::sync).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn sync(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Synced> {
+        block_on(self.inner.sync(provider, instance, scope))?
+    }
+
+    /// See [`Broker::inventory`](crate::Broker::inventory).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn inventory(&self) -> Result<Snapshot> {
+        block_on(self.inner.inventory())?
+    }
+
+    /// See [`Broker::from_inventory`](crate::Broker::from_inventory).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_inventory(&self, filter: Option<&str>) -> Result<Vec<Host>> {
+        Ok(block_on(self.inner.from_inventory(filter))??.into_iter().map(Host::from).collect())
+    }
+
+    /// See [`Broker::find`](crate::Broker::find).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn find(&self, word: &str) -> Result<Host> {
+        block_on(self.inner.find(word))?.map(Host::from)
+    }
+
+    /// See [`Broker::choose`](crate::Broker::choose).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn choose(&self, choice: &Choice) -> Result<Chosen> {
+        block_on(self.inner.choose(choice))?
+    }
+}
+
+/// The blocking twin of [`Host`](crate::Host). What only looks is there by [`Deref`].
+#[derive(Debug, Clone)]
+pub struct Host {
+    inner: crate::Host,
+}
+
+impl From<crate::Host> for Host {
+    fn from(inner: crate::Host) -> Self {
+        Self { inner }
+    }
+}
+
+/// The twin's plain methods: `number`, `hostname`, `port`, `record` and so on.
+impl Deref for Host {
+    type Target = crate::Host;
+
+    fn deref(&self) -> &crate::Host {
+        &self.inner
+    }
+}
+
+impl Host {
+    /// See [`Host::execute`](crate::Host::execute).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn execute(&self, command: impl Into<Command>) -> Result<Output> {
+        block_on(self.inner.execute(command))?
+    }
+
+    /// Runs a command and hands over what it prints as it comes.
+    ///
+    /// # Errors
+    ///
+    /// If the command could not be run or did not end in time.
+    pub fn stream(&self, command: impl Into<Command>, mut take: impl FnMut(Piece)) -> Result<ExitStatus> {
+        block_on(async {
+            let mut running = self.inner.start(command).await?;
+            running.close_stdin();
+            while let Some(piece) = running.next().await {
+                take(piece);
+            }
+            running.wait().await
+        })?
+    }
+
+    /// See [`Host::write`](crate::Host::write).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn write(&self, to: impl Into<RemotePath>, contents: impl Into<Bytes>) -> Result<()> {
+        block_on(self.inner.write(to, contents))?
+    }
+
+    /// See [`Host::write_with_mode`](crate::Host::write_with_mode).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn write_with_mode(&self, to: impl Into<RemotePath>, contents: impl Into<Bytes>, mode: u32) -> Result<()> {
+        block_on(self.inner.write_with_mode(to, contents, mode))?
+    }
+
+    /// See [`Host::read`](crate::Host::read).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn read(&self, from: impl Into<RemotePath>) -> Result<Bytes> {
+        block_on(self.inner.read(from))?
+    }
+
+    /// See [`Host::put`](crate::Host::put).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn put(&self, from: impl AsRef<Path>, to: impl Into<RemotePath>) -> Result<()> {
+        block_on(self.inner.put(from, to))?
+    }
+
+    /// See [`Host::get`](crate::Host::get).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get(&self, from: impl Into<RemotePath>, to: impl Into<PathBuf>) -> Result<()> {
+        block_on(self.inner.get(from, to))?
+    }
+
+    /// See [`Host::copy_to`](crate::Host::copy_to).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn copy_to(&self, from: impl Into<RemotePath>, other: &Self, to: impl Into<RemotePath>) -> Result<()> {
+        block_on(self.inner.copy_to(from, &other.inner, to))?
+    }
+
+    /// See [`Host::logs`](crate::Host::logs).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn logs(&self) -> Result<String> {
+        block_on(self.inner.logs())?
+    }
+
+    /// See [`Host::wait_for_port`](crate::Host::wait_for_port).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_for_port(&self, port: u16, limit: Duration) -> Result<()> {
+        block_on(self.inner.wait_for_port(port, limit))?
+    }
+
+    /// See [`Host::wait_until`](crate::Host::wait_until).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_until(&self, command: impl Into<Command>, limit: Duration) -> Result<()> {
+        block_on(self.inner.wait_until(command, limit))?
+    }
+
+    /// See [`Host::close`](crate::Host::close).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn close(&self) -> Result<()> {
+        block_on(self.inner.close())?
+    }
+}
+
+/// The blocking twin of [`HostGuard`](crate::HostGuard): dropping it releases its host.
+#[derive(Debug)]
+#[must_use = "dropping a guard releases its host"]
+pub struct HostGuard<T: HostType = ()> {
+    inner: crate::HostGuard<T>,
+    host: Host,
+}
+
+impl<T: HostType> From<crate::HostGuard<T>> for HostGuard<T> {
+    fn from(inner: crate::HostGuard<T>) -> Self {
+        let host = Host::from(crate::Host::clone(&inner));
+        Self { inner, host }
+    }
+}
+
+impl<T: HostType> HostGuard<T> {
+    /// See [`HostGuard::typed`](crate::HostGuard::typed).
+    pub fn typed(&self) -> &T {
+        self.inner.typed()
+    }
+
+    /// See [`HostGuard::checkin`](crate::HostGuard::checkin).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkin(self) -> Result<()> {
+        block_on(self.inner.checkin())?
+    }
+
+    /// See [`HostGuard::keep`](crate::HostGuard::keep).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn keep(self) -> Result<Host> {
+        block_on(self.inner.keep())?.map(Host::from)
+    }
+}
+
+impl<T: HostType> Deref for HostGuard<T> {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+/// The blocking twin of [`HostGuards`](crate::HostGuards).
+#[derive(Debug, Default)]
+#[must_use = "dropping guards releases their hosts"]
+pub struct HostGuards {
+    guards: Vec<HostGuard>,
+}
+
+impl From<crate::HostGuards> for HostGuards {
+    fn from(guards: crate::HostGuards) -> Self {
+        Self { guards: guards.into_iter().map(HostGuard::from).collect() }
+    }
+}
+
+impl HostGuards {
+    fn take(&mut self) -> crate::HostGuards {
+        std::mem::take(&mut self.guards).into_iter().map(|guard| guard.inner).collect::<Vec<_>>().into()
+    }
+
+    /// See [`HostGuards::checkin`](crate::HostGuards::checkin).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkin(mut self) -> Result<()> {
+        let guards = self.take();
+        block_on(guards.checkin())?
+    }
+
+    /// See [`HostGuards::keep`](crate::HostGuards::keep).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn keep(mut self) -> Result<Vec<Host>> {
+        let guards = self.take();
+        Ok(block_on(guards.keep())??.into_iter().map(Host::from).collect())
+    }
+}
+
+/// Dropped together, so that they are released together.
+impl Drop for HostGuards {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+impl Deref for HostGuards {
+    type Target = Vec<HostGuard>;
+
+    fn deref(&self) -> &Vec<HostGuard> {
+        &self.guards
+    }
+}
+
+impl DerefMut for HostGuards {
+    fn deref_mut(&mut self) -> &mut Vec<HostGuard> {
+        &mut self.guards
+    }
+}

@@ -1,0 +1,171 @@
+//! Networks: those that must exist, and those of groups, which come and go with their hosts.
+
+use std::collections::HashMap;
+
+use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters as query;
+use broker_core::provider::{ErrorKind, ProviderError};
+use serde::Deserialize;
+
+use crate::engine::Engine;
+use crate::engine::error::answer;
+use crate::engine::model::tolerant;
+
+/// The label that says which group a network is for: what bears it is ours to remove.
+const GROUP: &str = "broker.group";
+
+/// A network, as the engine lists it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    name: String,
+    id: String,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    created: Option<String>,
+}
+
+/// The networks of groups that this process has looked up: by the group's name, what containers join it by.
+#[derive(Default)]
+pub(crate) struct Groups {
+    known: tokio::sync::Mutex<HashMap<String, String>>,
+}
+
+/// Whether the name is one of an engine's own modes, which are no networks that could be looked up.
+fn is_mode(name: &str) -> bool {
+    matches!(name, "default" | "bridge" | "host" | "none" | "private" | "slirp4netns" | "pasta") || name.contains(':')
+}
+
+/// Whether these words say that a network does not exist.
+pub(crate) fn says_missing(words: &str) -> bool {
+    words.contains("network") && words.contains("not found") || words.contains("unable to find network")
+}
+
+async fn list(engine: &Engine, filter: Option<(&str, &str)>) -> Result<Vec<Network>, ProviderError> {
+    let filters = filter.map(|(key, value)| HashMap::from([(key.to_owned(), vec![value.to_owned()])]));
+    let asking = engine.docker().list_networks(Some(query::ListNetworksOptions { filters }));
+    let listed = match tokio::time::timeout(engine.timeout(), asking).await {
+        Ok(answer) => tolerant(answer),
+        Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
+    };
+    listed.map_err(|error| engine.failed("could not list the networks", &error))
+}
+
+/// Makes sure that networks exist. Asks nothing where only the engine's own are named.
+pub(crate) async fn check(engine: &Engine, names: &[&str]) -> Result<(), ProviderError> {
+    if names.iter().all(|name| is_mode(name)) {
+        return Ok(());
+    }
+    let networks = list(engine, None).await?;
+    for name in names.iter().filter(|name| !is_mode(name)) {
+        if !networks.iter().any(|network| network.name == *name || network.id.starts_with(name)) {
+            let message = format!("there is no network `{name}` at `{}`", engine.uri());
+            return Err(ProviderError::new(ErrorKind::NotFound, message));
+        }
+    }
+    Ok(())
+}
+
+impl Groups {
+    /// What containers join the group's network by. It is made where it is missing.
+    pub(crate) async fn join(&self, engine: &Engine, group: &str) -> Result<String, ProviderError> {
+        // The lock is held throughout, so that one process makes it once.
+        let mut known = self.known.lock().await;
+        if let Some(network) = known.get(group) {
+            return Ok(network.clone());
+        }
+        let network = match find(engine, group).await? {
+            Some(network) => network,
+            None => make(engine, group).await?,
+        };
+        let podman = engine.about().await?.podman;
+        // Docker lets two networks have one name, and Podman knows its own best by their names.
+        let joined = if podman { network.name } else { network.id };
+        known.insert(group.to_owned(), joined.clone());
+        Ok(joined)
+    }
+
+    /// Forgets what a group's network is, which may have gone with another process's last host.
+    pub(crate) async fn forget(&self, group: &str) {
+        self.known.lock().await.remove(group);
+    }
+
+    /// Removes the group's network if no host is left in it. A network that somebody else made stays.
+    pub(crate) async fn leave(&self, engine: &Engine, group: &str) -> Result<(), ProviderError> {
+        let mut known = self.known.lock().await;
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{GROUP}={group}")])]);
+        let pruning = engine.docker().prune_networks(Some(query::PruneNetworksOptions { filters: Some(filters) }));
+        let pruned = match tokio::time::timeout(engine.timeout(), pruning).await {
+            Ok(answer) => answer,
+            Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
+        };
+        known.remove(group);
+        match pruned {
+            Ok(_) => Ok(()),
+            // Two at once: the other does it.
+            Err(error) if answer(&error).is_some_and(|(status, _)| status == 409) => Ok(()),
+            Err(error) => Err(engine.failed(&format!("could not remove the network of group `{group}`"), &error)),
+        }
+    }
+}
+
+/// The network of a group: of several that were made at the same moment all processes choose the same.
+async fn find(engine: &Engine, group: &str) -> Result<Option<Network>, ProviderError> {
+    let mut networks = list(engine, Some(("name", group))).await?;
+    networks.retain(|network| network.name == group);
+    networks.sort_by(|one, other| (&one.created, &one.id).cmp(&(&other.created, &other.id)));
+    Ok(networks.into_iter().next())
+}
+
+async fn make(engine: &Engine, group: &str) -> Result<Network, ProviderError> {
+    let wanted = NetworkCreateRequest {
+        name: group.to_owned(),
+        labels: Some(HashMap::from([(GROUP.to_owned(), group.to_owned())])),
+        ..Default::default()
+    };
+    let made = match tokio::time::timeout(engine.timeout(), engine.docker().create_network(wanted)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
+    };
+    let doing = format!("could not make the network of group `{group}`");
+    let ours = match made {
+        Ok(made) => Some(made.id),
+        // Another process was faster.
+        Err(error) if answer(&error).is_some_and(|(_, words)| words.contains("already")) => None,
+        Err(error) => return Err(engine.failed(&doing, &error)),
+    };
+    let chosen = find(engine, group).await?;
+    let chosen = chosen.ok_or_else(|| ProviderError::new(ErrorKind::Failed, format!("{doing}: it is not there")))?;
+    if let Some(ours) = ours.filter(|ours| *ours != chosen.id && is_ours(&chosen, group)) {
+        tracing::debug!(group, "another process has made the group's network too.");
+        if let Err(error) = engine.docker().remove_network(&ours).await {
+            tracing::debug!(group, %error, "could not remove a network that is one too many.");
+        }
+    }
+    Ok(chosen)
+}
+
+fn is_ours(network: &Network, group: &str) -> bool {
+    network.labels.as_ref().and_then(|labels| labels.get(GROUP)).is_some_and(|label| label == group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_not_looked_up() {
+        for name in ["host", "none", "bridge", "container:abc", "slirp4netns:mtu=1"] {
+            assert!(is_mode(name), "{name}");
+        }
+        assert!(!is_mode("lab"));
+    }
+
+    #[test]
+    fn words_for_a_network_that_is_gone() {
+        assert!(says_missing("network 0123 not found"));
+        assert!(says_missing("container create: unable to find network with name or ID x: network not found"));
+        assert!(!says_missing("No such container: network"));
+    }
+}

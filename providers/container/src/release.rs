@@ -1,0 +1,217 @@
+//! Releasing hosts and finding them again: always at the engine that they were made at.
+
+use std::sync::Arc;
+
+use broker_core::HostId;
+use broker_core::inventory::HostRecord;
+use broker_core::provider::{ErrorKind, Found, ProviderError, Scope};
+use broker_core::{ArgValue, Args};
+use futures_util::StreamExt;
+use serde_json::Value;
+
+use crate::ContainerProvider;
+use crate::checkout::facts;
+use crate::engine::error::is_missing;
+use crate::engine::model::{Container, Summary};
+use crate::engine::{Engine, Removed};
+use crate::request::CONTAINER_HOST;
+
+/// The label that carries a host's id.
+const ID: &str = "broker.id";
+
+/// How many containers are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// The engine's id of a record's container, where the record knows it.
+pub(crate) fn container_of(host: &HostRecord) -> Option<&str> {
+    let noted = host.handle.as_ref().and_then(|handle| handle.get(facts::CONTAINER));
+    let id = host.facts.get(facts::CONTAINER).or(noted).and_then(Value::as_str)?;
+    // It goes into the path of a request.
+    (!id.is_empty() && id.chars().all(|character| character.is_ascii_alphanumeric())).then_some(id)
+}
+
+fn group_of(host: &HostRecord) -> Option<&str> {
+    let wished = || host.args.get(facts::GROUP).and_then(ArgValue::as_str);
+    host.facts.get(facts::GROUP).and_then(Value::as_str).or_else(wished)
+}
+
+impl ContainerProvider {
+    /// The engine that a record's host was made at. Records from elsewhere do not say: then the one that is found.
+    pub(crate) async fn engine_of(&self, host: &HostRecord) -> Result<Arc<Engine>, ProviderError> {
+        match &host.endpoint {
+            Some(endpoint) => self.engine_at(&endpoint.uri),
+            None => self.engine().await,
+        }
+    }
+
+    pub(crate) async fn remove_host(&self, host: &HostRecord) -> Result<(), ProviderError> {
+        let engine = self.engine_of(host).await?;
+        let mut gone = Removed::Missing;
+        let ids = match container_of(host) {
+            Some(id) => vec![id.to_owned()],
+            None => self.ids_of(&engine, host).await?,
+        };
+        for id in &ids {
+            let removed = engine
+                .remove(id)
+                .await
+                .map_err(|error| engine.failed(&format!("could not remove container `{}`", host.label()), &error))?;
+            if removed == Removed::Gone {
+                gone = Removed::Gone;
+            }
+        }
+        if gone == Removed::Missing {
+            same_place(&engine, host).await?;
+        }
+        if let Some(group) = group_of(host) {
+            self.leave_quietly(&engine, group).await;
+        }
+        Ok(())
+    }
+
+    /// The containers of a record that does not know its own.
+    async fn ids_of(&self, engine: &Engine, host: &HostRecord) -> Result<Vec<String>, ProviderError> {
+        if host.endpoint.is_none() {
+            return Ok(vec![only_of_that_name(engine, host).await?]);
+        }
+        Ok(labelled(engine, host.id).await?.into_iter().map(|summary| summary.id).collect())
+    }
+
+    /// What carries exactly the record's id, or is the record's own container.
+    pub(crate) async fn find_host(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
+        let engine = self.engine_of(host).await?;
+        let summaries = labelled(&engine, host.id).await?;
+        if !summaries.is_empty() {
+            return describe(&engine, summaries.into_iter().map(|summary| summary.id).collect()).await;
+        }
+        let found = match (container_of(host), &host.endpoint) {
+            (Some(id), _) => describe(&engine, vec![id.to_owned()]).await?,
+            (None, None) => match only_of_that_name(&engine, host).await {
+                Ok(id) => describe(&engine, vec![id]).await?,
+                Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
+            },
+            (None, Some(_)) => Vec::new(),
+        };
+        if found.is_empty() {
+            same_place(&engine, host).await?;
+        }
+        Ok(found)
+    }
+
+    /// Broker's containers; with an argument those with a label `KEY=VALUE`, or whose names begin with it.
+    pub(crate) async fn list_hosts(&self, scope: &Scope) -> Result<Vec<Found>, ProviderError> {
+        let engine = self.engine().await?;
+        let failed = |error| engine.failed("could not list the containers", &error);
+        let argument = scope.argument.as_deref().filter(|argument| !argument.is_empty());
+        let summaries: Vec<Summary> = match argument {
+            Some(label) if label.contains('=') => engine.list(&[("label", label)]).await.map_err(failed)?,
+            Some(prefix) => {
+                let all = engine.list(&[]).await.map_err(failed)?;
+                all.into_iter().filter(|summary| summary.name().starts_with(prefix)).collect()
+            }
+            None => {
+                let mut ours = engine.list(&[("label", ID)]).await.map_err(failed)?;
+                // Others may use the same engine.
+                let user = user_name();
+                ours.retain(|summary| {
+                    let owner = summary.labels.get("broker.owner").and_then(|owner| owner.split('@').next());
+                    owner.is_none() || user.is_none() || owner == user.as_deref()
+                });
+                ours
+            }
+        };
+        describe(&engine, summaries.into_iter().map(|summary| summary.id).collect()).await
+    }
+}
+
+/// Whose process this is, as far as the environment tells.
+fn user_name() -> Option<String> {
+    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+}
+
+async fn labelled(engine: &Engine, id: HostId) -> Result<Vec<Summary>, ProviderError> {
+    let label = format!("{ID}={id}");
+    let listed = engine.list(&[("label", &label)]).await;
+    let listed = listed.map_err(|error| engine.failed(&format!("could not look for host `{id}`"), &error))?;
+    // An engine that does not understand the filter would give everything.
+    let exact = |summary: &Summary| summary.labels.get(ID).is_some_and(|found| *found == id.to_string());
+    Ok(listed.into_iter().filter(exact).collect())
+}
+
+/// The one container of exactly the record's name, for records that know no more: checked against the hostname too.
+async fn only_of_that_name(engine: &Engine, host: &HostRecord) -> Result<String, ProviderError> {
+    let missing = || {
+        let name = host.name.as_deref().unwrap_or("without a name");
+        let message = format!(
+            "there is no container `{name}` at `{}`, and the entry does not tell where it was made",
+            engine.uri()
+        );
+        ProviderError::new(ErrorKind::NotFound, message)
+    };
+    let name = host.name.as_deref().filter(|name| !name.is_empty()).ok_or_else(missing)?;
+    let listed = engine.list(&[("name", name)]).await;
+    let listed = listed.map_err(|error| engine.failed(&format!("could not look for container `{name}`"), &error))?;
+    let mut exact = listed.into_iter().filter(|summary| summary.name() == name);
+    let only = exact.next().ok_or_else(missing)?;
+    if exact.next().is_some() {
+        let message = format!("there is more than one container `{name}` at `{}`", engine.uri());
+        return Err(ProviderError::new(ErrorKind::Conflict, message));
+    }
+    // The Python tool wrote `host:port` where an SSH server was published.
+    let wanted = host.hostname.as_deref().filter(|hostname| !hostname.is_empty() && !hostname.contains(':'));
+    if let Some(wanted) = wanted {
+        let container = engine.inspect(&only.id).await;
+        let container =
+            container.map_err(|error| engine.failed(&format!("could not look at container `{name}`"), &error))?;
+        if container.config.hostname != wanted && !container.id.starts_with(wanted) {
+            let message = format!(
+                "container `{name}` at `{}` calls itself `{}`, and the entry means `{wanted}`: it is another one",
+                engine.uri(),
+                container.config.hostname
+            );
+            return Err(ProviderError::new(ErrorKind::EndpointChanged, message));
+        }
+    }
+    Ok(only.id)
+}
+
+/// What is missing is gone only where it was made: fails if another engine answers there now.
+async fn same_place(engine: &Engine, host: &HostRecord) -> Result<(), ProviderError> {
+    let Some(endpoint) = &host.endpoint else { return Ok(()) };
+    let identity = &engine.about().await?.identity;
+    if *identity == endpoint.identity {
+        return Ok(());
+    }
+    let message = format!(
+        "endpoint changed: `{}` was made at the engine `{}`, and at `{}` the engine `{identity}` answers now",
+        host.label(),
+        endpoint.identity,
+        endpoint.uri
+    );
+    Err(ProviderError::new(ErrorKind::EndpointChanged, message))
+}
+
+/// What the engine tells of containers. Those that have gone meanwhile are left out.
+async fn describe(engine: &Engine, ids: Vec<String>) -> Result<Vec<Found>, ProviderError> {
+    let looking = futures_util::stream::iter(ids).map(|id| async move { engine.inspect(&id).await }).buffered(AT_ONCE);
+    let mut looked = std::pin::pin!(looking);
+    let mut found = Vec::new();
+    while let Some(container) = looked.next().await {
+        match container {
+            Ok(container) => found.push(found_of(engine, &container)),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(engine.failed("could not look at a container", &error)),
+        }
+    }
+    Ok(found)
+}
+
+fn found_of(engine: &Engine, container: &Container) -> Found {
+    let image = &container.config.image;
+    Found {
+        broker_id: container.config.labels.get(ID).and_then(|id| id.parse().ok()),
+        facts: facts::of_container(&engine.address, container, image, None),
+        args: Args::from([(CONTAINER_HOST.to_owned(), ArgValue::from(image.as_str()))]),
+    }
+}

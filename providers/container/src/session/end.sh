@@ -1,0 +1,32 @@
+# Sends signal $2 to every process whose environment holds $1, to all in their sessions, and to their children.
+# Exits with 1 where there were any, with 0 where there were none. Needs no program but the shell itself.
+marker=$1 signal=$2 targets=' ' sessions=' '
+marked() {
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in *"$marker"*) return 0 ;; esac
+    done <"$1"
+    return 1
+}
+# Sets $1 to the state of process $1, $2 to its parent, $4 to its session.
+for entry in /proc/[0-9]*; do
+    marked "$entry/environ" || continue
+    process=${entry#/proc/}
+    targets="$targets$process "
+    read -r line <"$entry/stat" || continue
+    set -- ${line##*) }
+    [ "$4" -gt 1 ] && sessions="$sessions$4 "
+done
+[ "$targets" = ' ' ] && exit 0
+again=yes
+while [ -n "$again" ]; do
+    again=
+    for entry in /proc/[0-9]*; do
+        process=${entry#/proc/}
+        case $targets in *" $process "*) continue ;; esac
+        read -r line <"$entry/stat" || continue
+        set -- ${line##*) }
+        case "$targets|$sessions" in *" $2 "*"|"* | *"|"*" $4 "*) targets="$targets$process " again=yes ;; esac
+    done
+done
+kill -s "$signal" $targets
+exit 1

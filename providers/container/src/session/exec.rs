@@ -1,0 +1,352 @@
+//! Commands in a container, by the engine's exec.
+//!
+//! The engine can start a command and tell how it ended, but not end it. So every command carries a mark in its
+//! environment, which its children inherit, and a second command looks for the mark and sends the signal: see `end.sh`.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bollard::models::ExecConfig;
+use broker_core::HostId;
+use broker_core::session::{Command, ExitStatus, Input, Output, SessionError, SessionErrorKind, Signal, Streams};
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::Target;
+use crate::engine::ExecStatus;
+use crate::engine::hijack::{Attached, Pieces};
+
+/// The variable that marks a command and its children.
+const MARK: &str = "BROKER_EXEC";
+
+const END: &str = include_str!("end.sh");
+
+/// How often, and with what pause, a command that is to end is looked for: it may just be starting.
+const END_ATTEMPTS: u32 = 20;
+const END_PAUSE: Duration = Duration::from_millis(150);
+
+/// How long one look may take.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// The most that a command of our own is listened to.
+const MOST_COLLECTED: usize = 1024 * 1024;
+
+/// Runs a command to its end. Dropping the future ends it.
+pub(super) async fn run(
+    target: &Target,
+    command: &Command,
+    streams: Streams,
+    tracker: &TaskTracker,
+) -> Result<ExitStatus, SessionError> {
+    let argv = command.argv();
+    check(command, &argv)?;
+    let mark = format!("{MARK}={}", HostId::generate());
+    let terminal = command.pty.as_ref();
+    let mut env: Vec<String> = vec![mark.clone()];
+    if let Some(pty) = terminal.filter(|_| !command.env.contains_key("TERM")) {
+        env.push(format!("TERM={}", pty.term));
+    }
+    env.extend(command.env.iter().map(|(name, value)| format!("{name}={value}")));
+    let config = ExecConfig {
+        attach_stdin: Some(streams.input.is_some() || !command.stdin.is_empty()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(terminal.is_some()),
+        env: Some(env),
+        cmd: Some(argv),
+        user: command.user.clone(),
+        working_dir: command.directory.clone(),
+        ..ExecConfig::default()
+    };
+    let doing = || format!("could not run `{command}`");
+    let engine = &target.engine;
+    let exec = engine.create_exec(&target.id, config).await.map_err(|error| target.failed(&doing(), &error))?;
+    let mut end = EndOnDrop {
+        target: target.clone(),
+        exec: exec.clone(),
+        user: command.user.clone(),
+        mark: mark.clone(),
+        tracker: tracker.clone(),
+        armed: true,
+    };
+    let attached = match engine.start_exec(&exec, terminal.is_some()).await {
+        Ok(attached) => attached,
+        Err(error) => {
+            // A refusal has started nothing.
+            end.armed = !crate::engine::error::was_refused(&error);
+            let refused =
+                crate::engine::error::answer(&error).map(|(_, message)| start_failure(target, command, message));
+            return Err(refused.unwrap_or_else(|| target.failed(&doing(), &error)));
+        }
+    };
+    let Attached { mut output, input: writer } = attached;
+    if let Some(pty) = terminal
+        && let Err(error) = engine.resize_exec(&exec, pty.size.rows, pty.size.columns).await
+    {
+        tracing::debug!(%error, "could not set the size of a terminal.");
+    }
+    let Streams { input, output: sink } = streams;
+    let feeding = feed(target, command, &exec, &mark, writer, input);
+    let (outcome, held) = tokio::select! {
+        read = forward(&mut output, &sink) => read,
+        never = feeding => match never {},
+    };
+    outcome.map_err(|error| {
+        let message = format!("the connection to container `{}` broke while `{command}` ran", target.label);
+        SessionError::new(SessionErrorKind::Unreachable, message).source(error)
+    })?;
+    let status = ended(target, command, &exec).await?;
+    end.armed = false;
+    if let Some(piece) = held {
+        if !status.started && matches!(status.code, 125..=127) {
+            return Err(start_failure(target, command, &String::from_utf8_lossy(bytes_of(&piece))));
+        }
+        // It was the command's own after all.
+        drop(sink.send(piece).await);
+    }
+    Ok(ExitStatus::Code(status.code))
+}
+
+fn check(command: &Command, argv: &[String]) -> Result<(), SessionError> {
+    let bad = |message: String| Err(SessionError::new(SessionErrorKind::Failed, message));
+    if argv.first().is_none_or(String::is_empty) {
+        return bad("the command names no program".to_owned());
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return bad("a word of the command has a zero byte in it, which no program can be given".to_owned());
+    }
+    for (name, value) in &command.env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return bad(format!("`{name}` is no name of a variable"));
+        }
+        if value.contains('\0') {
+            return bad(format!("variable `{name}` has a zero byte in it"));
+        }
+    }
+    Ok(())
+}
+
+/// Hands what comes over. What looks like the engine's own words instead of the command's, before anything else was
+/// printed, is held back and returned at the end.
+async fn forward(output: &mut Pieces, sink: &mpsc::Sender<Output>) -> (std::io::Result<()>, Option<Output>) {
+    let mut held: Option<Output> = None;
+    let mut first = true;
+    loop {
+        let piece = match output.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return (Ok(()), held),
+            Err(error) => return (Err(error), held),
+        };
+        if std::mem::take(&mut first) && is_engines_own(&piece) {
+            held = Some(piece);
+            continue;
+        }
+        if held.as_ref().is_some_and(is_engines_own) && is_echo(&piece) {
+            continue;
+        }
+        if let Some(held) = held.take() {
+            drop(sink.send(held).await);
+        }
+        // Nobody may be listening any more; the command goes on all the same.
+        drop(sink.send(piece).await);
+    }
+}
+
+fn bytes_of(piece: &Output) -> &Bytes {
+    match piece {
+        Output::Stdout(bytes) | Output::Stderr(bytes) => bytes,
+    }
+}
+
+/// Docker says on the standard output, Podman on the standard error why it could not start a command.
+fn is_engines_own(piece: &Output) -> bool {
+    let bytes = bytes_of(piece);
+    let text = String::from_utf8_lossy(bytes.get(..bytes.len().min(4096)).unwrap_or_default());
+    let docker = ["OCI runtime exec failed: ", "unable to find user ", "unable to find group "];
+    docker.iter().any(|words| text.starts_with(words)) || text.starts_with("Error: ") && text.contains(": OCI ")
+}
+
+/// What Podman says after that.
+fn is_echo(piece: &Output) -> bool {
+    let text = String::from_utf8_lossy(bytes_of(piece));
+    text.starts_with("Error: read unixpacket ") && text.contains("/attach: ")
+}
+
+/// The engine's words about a command that did not start, as an error that names what is wrong.
+fn start_failure(target: &Target, command: &Command, words: &str) -> SessionError {
+    let words = words.trim();
+    let program = command.argv().first().cloned().unwrap_or_default();
+    let container = &target.label;
+    let (kind, message) = if words.contains("chdir to cwd") {
+        let directory = command.directory.as_deref().unwrap_or_default();
+        (SessionErrorKind::NotFound, format!("there is no directory `{directory}` in container `{container}`"))
+    } else if words.contains("unable to find user") || words.contains("unable to find group") {
+        let user = command.user.as_deref().unwrap_or_default();
+        (SessionErrorKind::NotFound, format!("there is no user `{user}` in container `{container}`"))
+    } else if words.contains("executable file") && words.contains("not found")
+        || words.contains("no such file or directory")
+    {
+        (SessionErrorKind::NotFound, format!("there is no program `{program}` in container `{container}`"))
+    } else if words.contains("ermission denied") {
+        (SessionErrorKind::Permission, format!("`{program}` in container `{container}` may not be executed"))
+    } else if target.says_not_running(words) {
+        (SessionErrorKind::NotRunning, format!("container `{container}` is not running"))
+    } else {
+        (SessionErrorKind::Failed, format!("could not run `{program}` in container `{container}`: {words}"))
+    };
+    SessionError::new(kind, message)
+}
+
+/// Waits for the engine to know how the command ended: it may lag behind the end of the output, and a command may close
+/// its outputs and go on.
+async fn ended(target: &Target, command: &Command, exec: &str) -> Result<ExecStatus, SessionError> {
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match target.engine.exec_status(exec).await {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => tokio::time::sleep(pause).await,
+            Err(error) if crate::engine::error::is_missing(&error) => {
+                let message = format!("container `{}` ended while `{command}` ran", target.label);
+                return Err(SessionError::new(SessionErrorKind::NotRunning, message));
+            }
+            Err(error) => {
+                return Err(target.failed(&format!("could not learn how `{command}` ended"), &error));
+            }
+        }
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Hands the command what it reads, and does to it what else is asked. Never completes, so that the output decides.
+async fn feed(
+    target: &Target,
+    command: &Command,
+    exec: &str,
+    mark: &str,
+    mut writer: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
+    input: Option<mpsc::Receiver<Input>>,
+) -> Infallible {
+    // A command that has closed its standard input refuses more, which is its own affair.
+    if !command.stdin.is_empty() {
+        drop(writer.write_all(&command.stdin).await);
+    }
+    if let Some(mut input) = input {
+        while let Some(item) = input.recv().await {
+            match item {
+                Input::Data(bytes) => {
+                    drop(writer.write_all(&bytes).await);
+                    drop(writer.flush().await);
+                }
+                Input::Resize(size) => {
+                    if let Err(error) = target.engine.resize_exec(exec, size.rows, size.columns).await {
+                        tracing::debug!(%error, "could not set the size of a terminal.");
+                    }
+                }
+                Input::Signal(signal) => {
+                    signal_marked(target, command.user.as_deref(), mark, signal).await;
+                }
+                _ => {}
+            }
+        }
+    }
+    // Half of the connection: the command sees the end of its input, and its output still comes.
+    drop(writer.shutdown().await);
+    std::future::pending().await
+}
+
+/// Signals what carries the mark. Whether anything did; nothing where the container could not be asked.
+async fn signal_marked(target: &Target, user: Option<&str>, mark: &str, signal: Signal) -> Option<bool> {
+    let words = ["/bin/sh", "-c", END, "sh", mark, signal.name()];
+    match tokio::time::timeout(END_LIMIT, collect(target, &words, user)).await {
+        Ok(Ok(done)) => Some(done.code != 0),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, container = %target.label, "could not signal a command.");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Ends a command that nobody waits for any more. Needs a runtime: where there is none, nothing can be done.
+struct EndOnDrop {
+    target: Target,
+    exec: String,
+    user: Option<String>,
+    mark: String,
+    tracker: TaskTracker,
+    armed: bool,
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (target, exec) = (self.target.clone(), std::mem::take(&mut self.exec));
+        let (user, mark) = (self.user.take(), std::mem::take(&mut self.mark));
+        let ending = async move {
+            for _ in 0..END_ATTEMPTS {
+                let found = signal_marked(&target, user.as_deref(), &mark, Signal::Kill).await;
+                let ended = !matches!(target.engine.exec_status(&exec).await, Ok(None));
+                if found == Some(false) && ended || found.is_none() && ended {
+                    return;
+                }
+                tokio::time::sleep(END_PAUSE).await;
+            }
+            tracing::warn!(container = %target.label, "could not end a command in a container.");
+        };
+        drop(runtime.spawn(self.tracker.track_future(ending)));
+    }
+}
+
+/// What a command of our own came to.
+pub(crate) struct Collected {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+}
+
+/// Runs a command of our own, and collects what it prints. Not ended when the future is dropped: meant for what ends by
+/// itself.
+pub(crate) async fn collect(target: &Target, words: &[&str], user: Option<&str>) -> Result<Collected, SessionError> {
+    let command = Command::words(words.iter().copied());
+    let config = ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(command.argv()),
+        user: user.map(str::to_owned),
+        ..ExecConfig::default()
+    };
+    let program = words.first().copied().unwrap_or_default();
+    let failed = |error| target.failed(&format!("could not run `{program}`"), &error);
+    let exec = target.engine.create_exec(&target.id, config).await.map_err(failed)?;
+    let attached = target.engine.start_exec(&exec, false).await.map_err(|error| {
+        let refused = crate::engine::error::answer(&error).map(|(_, words)| start_failure(target, &command, words));
+        refused.unwrap_or_else(|| failed(error))
+    })?;
+    let Attached { mut output, input: _kept_open } = attached;
+    let mut stdout = Vec::new();
+    let mut engines_own = None;
+    let mut first = true;
+    loop {
+        let piece = output.next().await.map_err(|error| {
+            let message = format!("the connection to container `{}` broke while `{program}` ran", target.label);
+            SessionError::new(SessionErrorKind::Unreachable, message).source(error)
+        })?;
+        let Some(piece) = piece else { break };
+        if std::mem::take(&mut first) && is_engines_own(&piece) {
+            engines_own = Some(piece);
+        } else if let Output::Stdout(bytes) = piece
+            && stdout.len() < MOST_COLLECTED
+        {
+            stdout.extend_from_slice(&bytes);
+        }
+    }
+    let status = ended(target, &command, &exec).await?;
+    if let Some(words) = engines_own.filter(|_| !status.started && matches!(status.code, 125..=127)) {
+        return Err(start_failure(target, &command, &String::from_utf8_lossy(bytes_of(&words))));
+    }
+    Ok(Collected { code: status.code, stdout })
+}

@@ -1,0 +1,307 @@
+//! An engine to test on, and short ways of doing things with it.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use broker_core::inventory::{Holding, HostRecord, HostState};
+use broker_core::provider::{Endpoint, HostFacts, Order, Provider, ProviderError, Scope};
+use broker_core::session::{
+    Command, EntryKind, ExitStatus, Output, RemotePath, Session, SessionError, Streams, TreeEntry, TreeItem,
+};
+use broker_core::settings::ProviderSettings;
+use broker_core::{ArgValue, Args, HostId};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+pub const TINY: &str = "localhost/broker-testhost:tiny";
+pub const DEBIAN: &str = "localhost/broker-testhost:debian";
+pub const EXITS: &str = "localhost/broker-testhost:exits";
+pub const HEALTH: &str = "localhost/broker-testhost:health";
+pub const PORTS: &str = "localhost/broker-testhost:ports";
+
+/// One engine, and all that a test makes at it: what is left at its end is removed.
+pub struct Lab {
+    pub provider: Arc<dyn Provider>,
+    pub socket: String,
+    pub podman: bool,
+    /// What this test's containers can be told by.
+    origin: String,
+}
+
+impl Lab {
+    pub fn docker() -> Self {
+        Self::at("/var/run/docker.sock", false)
+    }
+
+    pub fn podman() -> Self {
+        Self::at("/run/podman/podman.sock", true)
+    }
+
+    fn at(socket: &str, podman: bool) -> Self {
+        if let Err(error) = UnixStream::connect(socket) {
+            let name = if podman { "Podman" } else { "Docker" };
+            panic!("this test needs {name}, and nothing answers at {socket}: {error}");
+        }
+        Self::through(socket, podman)
+    }
+
+    /// The same engine behind another socket.
+    pub fn through(socket: &str, podman: bool) -> Self {
+        let origin = format!("test-{}", HostId::generate());
+        Self { provider: provider(&[("host", socket)]), socket: socket.to_owned(), podman, origin }
+    }
+
+    pub fn order(&self, image: &str, args: Value) -> Order {
+        self.order_for("container_host", image, args)
+    }
+
+    pub fn order_for(&self, action: &str, image: &str, args: Value) -> Order {
+        let mut all = Args::from([(action.to_owned(), ArgValue::from(image))]);
+        if let ArgValue::Map(map) = ArgValue::from_json(args) {
+            all.extend(map);
+        }
+        let mut order = Order::for_test(action, all);
+        order.origin.clone_from(&self.origin);
+        order
+    }
+
+    /// Checks a host out, and returns its record.
+    pub async fn host(&self, image: &str, args: Value) -> HostRecord {
+        let order = self.order(image, args);
+        let facts = self.provider.checkout(&order).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        self.record(&order, facts).await
+    }
+
+    /// What comes of an order that is to fail, and that it left nothing.
+    pub async fn failure(&self, image: &str, args: Value) -> ProviderError {
+        let order = self.order(image, args);
+        let error = match self.provider.checkout(&order).await {
+            Ok(facts) => panic!("a host was made: {facts:?}"),
+            Err(error) => error,
+        };
+        assert!(!error.may_exist(), "{}", chain(&error));
+        assert_eq!(self.containers().await, Vec::<String>::new(), "left by: {}", chain(&error));
+        error
+    }
+
+    pub async fn record(&self, order: &Order, facts: HostFacts) -> HostRecord {
+        let mut record = self.pending(order).await;
+        record.absorb(facts);
+        record.state = HostState::Active;
+        record
+    }
+
+    /// A record as it is before the provider has answered.
+    pub async fn pending(&self, order: &Order) -> HostRecord {
+        HostRecord {
+            id: order.id,
+            number: 0,
+            rev: 1,
+            state: HostState::Pending,
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            name: None,
+            hostname: None,
+            address: None,
+            ssh_port: None,
+            provider: "Container".to_owned(),
+            instance: None,
+            args: order.args.clone(),
+            labels: BTreeMap::new(),
+            checked_out_at: None,
+            lease_until: None,
+            owner: Some(order.owner.clone()),
+            holding: Holding::Kept,
+            endpoint: Some(self.endpoint().await),
+            handle: None,
+            error: None,
+            ports: BTreeMap::new(),
+            facts: serde_json::Map::new(),
+        }
+    }
+
+    pub async fn endpoint(&self) -> Endpoint {
+        self.provider.endpoint().await.unwrap()
+    }
+
+    /// The names of the containers that this test has at the engine.
+    pub async fn containers(&self) -> Vec<String> {
+        let scope = Scope { argument: Some(format!("broker.origin={}", self.origin)) };
+        let found = self.provider.list(&scope).await.unwrap();
+        found.into_iter().filter_map(|found| found.facts.name).collect()
+    }
+
+    pub async fn session(&self, host: &HostRecord) -> Arc<dyn Session> {
+        self.provider.session(host).await.unwrap()
+    }
+
+    /// Runs a line on a host that must succeed, and returns what it prints.
+    pub async fn line(&self, host: &HostRecord, line: &str) -> String {
+        let session = self.session(host).await;
+        let ran = run(&*session, &Command::shell(line)).await.unwrap();
+        assert!(ran.status.success(), "`{line}` ended with {}: {}{}", ran.status, ran.stdout(), ran.stderr());
+        ran.stdout()
+    }
+
+    /// What the engine itself answers to a `GET`.
+    pub fn ask(&self, path: &str) -> (u16, Value) {
+        self.call("GET", path)
+    }
+
+    pub fn call(&self, method: &str, path: &str) -> (u16, Value) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(json!(body)))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let provider = Arc::clone(&self.provider);
+        let argument = format!("broker.origin={}", self.origin);
+        let socket = self.socket.clone();
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let scope = Scope { argument: Some(argument) };
+                let found = provider.list(&scope).await.unwrap_or_default();
+                found
+                    .into_iter()
+                    .filter_map(|found| Some(found.facts.facts.get("container")?.as_str()?.to_owned()))
+                    .collect::<Vec<_>>()
+            })
+        });
+        for id in cleaning.join().unwrap_or_default() {
+            let Ok(mut stream) = UnixStream::connect(&socket) else { return };
+            let request = format!("DELETE /containers/{id}?force=1&v=1 HTTP/1.0\r\nHost: engine\r\n\r\n");
+            let mut answer = String::new();
+            let _sent = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+        }
+    }
+}
+
+pub fn provider(values: &[(&str, &str)]) -> Arc<dyn Provider> {
+    let values = values.iter().map(|(key, value)| ((*key).to_owned(), ArgValue::from(*value))).collect();
+    let settings = ProviderSettings { provider: "Container".to_owned(), values, ..ProviderSettings::default() };
+    broker_container::factory().build(&settings).unwrap()
+}
+
+/// An error with all its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Ran {
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+/// Runs a command with an empty standard input, and collects what it prints.
+pub async fn run(session: &dyn Session, command: &Command) -> Result<Ran, SessionError> {
+    let (output, mut pieces) = mpsc::channel(8);
+    let collecting = async {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        while let Some(piece) = pieces.recv().await {
+            match piece {
+                Output::Stdout(bytes) => stdout.extend_from_slice(&bytes),
+                Output::Stderr(bytes) => stderr.extend_from_slice(&bytes),
+            }
+        }
+        (stdout, stderr)
+    };
+    let (status, (stdout, stderr)) = tokio::join!(session.run(command, Streams { input: None, output }), collecting);
+    Ok(Ran { status: status?, stdout, stderr })
+}
+
+pub fn file(path: &[u8], mode: u32, contents: &[u8]) -> Vec<TreeItem> {
+    let kind = EntryKind::File { size: contents.len() as u64 };
+    let mut items = vec![entry(path, kind, mode)];
+    items.extend(contents.chunks(100_000).map(|piece| TreeItem::Data(Bytes::copy_from_slice(piece))));
+    items
+}
+
+pub fn directory(path: &[u8], mode: u32) -> Vec<TreeItem> {
+    vec![entry(path, EntryKind::Directory, mode)]
+}
+
+pub fn symlink(path: &[u8], target: &str) -> Vec<TreeItem> {
+    vec![entry(path, EntryKind::Symlink { target: target.into() }, 0o777)]
+}
+
+fn entry(path: &[u8], kind: EntryKind, mode: u32) -> TreeItem {
+    TreeItem::Entry(TreeEntry { path: RemotePath::from_bytes(path.to_vec()), kind, mode, modified: 1_000_000_000 })
+}
+
+pub async fn put(session: &dyn Session, to: impl Into<RemotePath>, items: Vec<TreeItem>) -> Result<(), SessionError> {
+    let (sender, receiver) = mpsc::channel(4);
+    let sending = async move {
+        for item in items {
+            if sender.send(item).await.is_err() {
+                return;
+            }
+        }
+    };
+    let to = to.into();
+    let (put, ()) = tokio::join!(session.put(&to, receiver), sending);
+    put
+}
+
+/// A tree as a map of paths to what is there: `file MODE CONTENTS`, `dir MODE`, `link TARGET`.
+pub async fn get(
+    session: &dyn Session,
+    from: impl Into<RemotePath>,
+) -> Result<BTreeMap<Vec<u8>, (String, Vec<u8>)>, SessionError> {
+    let (sender, mut receiver) = mpsc::channel(4);
+    let receiving = async move {
+        let mut tree = BTreeMap::new();
+        let mut last = None;
+        while let Some(item) = receiver.recv().await {
+            match item {
+                TreeItem::Entry(entry) => {
+                    let what = match &entry.kind {
+                        EntryKind::File { .. } => format!("file {:o}", entry.mode),
+                        EntryKind::Directory => format!("dir {:o}", entry.mode),
+                        EntryKind::Symlink { target } => format!("link {target}"),
+                    };
+                    let path = entry.path.as_bytes().to_vec();
+                    assert!(tree.insert(path.clone(), (what, Vec::new())).is_none(), "{:?} came twice", entry.path);
+                    last = Some(path);
+                }
+                TreeItem::Data(bytes) => {
+                    tree.get_mut(last.as_ref().unwrap()).unwrap().1.extend_from_slice(&bytes);
+                }
+            }
+        }
+        tree
+    };
+    let from = from.into();
+    let (got, tree) = tokio::join!(session.get(&from, sender), receiving);
+    got.map(|()| tree)
+}
