@@ -479,15 +479,16 @@ impl Broker {
     ///
     /// As there.
     pub fn choose_from(&self, snapshot: Snapshot, choice: &Choice) -> Result<Chosen> {
+        let filter = choice.filter.as_deref().map(Filter::parse).transpose()?;
         let mut warnings = snapshot.warnings;
         let records = match choice.all {
             true => snapshot.records,
             false => select(&snapshot.records, &choice.hosts)?.into_iter().map(Arc::clone).collect(),
         };
         let records: Vec<HostRecord> = records.into_iter().map(Arc::unwrap_or_clone).collect();
-        let Some(text) = &choice.filter else { return Ok(Chosen { records, warnings }) };
+        let Some(filter) = filter else { return Ok(Chosen { records, warnings }) };
         let views: Vec<_> = records.iter().map(|record| record.to_json(Secrets::Shown)).collect();
-        let selection = Filter::parse(text)?.select(&views, self.fields(), Timestamp::now())?;
+        let selection = filter.select(&views, self.fields(), Timestamp::now())?;
         warnings.extend(selection.notes.iter().map(ToString::to_string));
         let mut records: Vec<_> = records.into_iter().map(Some).collect();
         let chosen = selection.indices.iter().filter_map(|index| records.get_mut(*index)?.take());

@@ -113,7 +113,6 @@ mod tests {
             id: id.to_owned(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             size: 1_990_000,
-            ..ImageSummary::default()
         };
         let images = [image("sha256:0123456789abcdef", &["b:1", "a:1"]), image("sha256:1", &["<none>:<none>"])];
         assert_eq!(rows(&images), [["a:1", "0123456789ab", "1.9 MB"], ["b:1", "0123456789ab", "1.9 MB"]]);

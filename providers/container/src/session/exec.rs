@@ -291,7 +291,7 @@ impl Drop for EndOnDrop {
             for _ in 0..END_ATTEMPTS {
                 let found = signal_marked(&target, user.as_deref(), &mark, Signal::Kill).await;
                 let ended = !matches!(target.engine.exec_status(&exec).await, Ok(None));
-                if found == Some(false) && ended || found.is_none() && ended {
+                if ended && found != Some(true) {
                     return;
                 }
                 tokio::time::sleep(END_PAUSE).await;

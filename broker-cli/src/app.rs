@@ -1,0 +1,293 @@
+//! From the words of a command line to an exit status.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::inventory::{HostRecord, Secrets};
+use broker::provider::{ProviderFactory, ProviderInfo};
+use broker::settings::{BrokerDirectory, LogLevel, Settings};
+use broker::{Broker, Builder, Choice, Error, Host};
+use clap::FromArgMatches;
+use dialoguer::Confirm;
+
+use crate::args::split::{Argument, split};
+use crate::args::{self, Command, Format, Global, Root};
+use crate::commands;
+use crate::error::{Code, CommandError, Failure, of_clap};
+use crate::log::{self, FILE_ONLY};
+use crate::output::{self, Console};
+use crate::output_file::Report;
+use crate::progress::Progress;
+use crate::signals::{Cut, Signals};
+
+/// How long the end of what was cut off on hosts is waited for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a command comes to: an exit status.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// What every command has at hand.
+pub(crate) struct App<'a> {
+    pub(crate) broker: Broker,
+    pub(crate) console: Arc<Console>,
+    pub(crate) report: &'a Report,
+    pub(crate) global: Global,
+}
+
+/// Does what a command line says, and tells how it went.
+pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>, words: Vec<OsString>) -> u8 {
+    let plain = || Arc::new(Console::new(LogLevel::Info, false));
+    let report = match Report::begin(&words) {
+        Ok(report) => report,
+        Err(error) => {
+            let failure = Failure::from(error);
+            plain().failure(&failure);
+            return failure.code().number();
+        }
+    };
+    let mut console = plain();
+    let outcome = parse(&providers, words, &console).and_then(|parsed| match parsed {
+        Parsed::Answered(code) => Ok(code),
+        Parsed::Version(global) => commands::version(&console, &global).map_err(Failure::from),
+        Parsed::Command { global, command, arguments } => {
+            let app = App::start(providers, global, &report, &mut console)?;
+            commands::run(&app, command, arguments)
+        }
+    });
+    let (code, message) = match outcome {
+        Ok(code) => (code, None),
+        Err(failure) => {
+            console.failure(&failure);
+            let lines: Vec<String> = failure.0.iter().map(CommandError::line).collect();
+            for line in &lines {
+                tracing::error!(target: FILE_ONLY, "{line}");
+            }
+            (failure.code().number(), Some(lines.join("\n")))
+        }
+    };
+    match report.finish(code, message) {
+        Ok(()) => code,
+        Err(error) => {
+            console.failure(&error.into());
+            if code == 0 { Code::Failed.number() } else { code }
+        }
+    }
+}
+
+enum Parsed {
+    /// Help was asked for, and given.
+    Answered(u8),
+    Version(Global),
+    Command {
+        global: Global,
+        command: Command,
+        arguments: Vec<Argument>,
+    },
+}
+
+fn parse(providers: &[Arc<dyn ProviderFactory>], words: Vec<OsString>, console: &Console) -> Result<Parsed, Failure> {
+    let infos: Vec<&ProviderInfo> = providers.iter().map(|factory| factory.info()).collect();
+    let (mut command, grammar) = args::command(&infos);
+    let sorted = split(&grammar, words).map_err(CommandError::from)?;
+    let name = named_command(&command, &sorted.words);
+    let words = [OsString::from("broker")].into_iter().chain(sorted.words);
+    let root = command.try_get_matches_from_mut(words).and_then(|matches| Root::from_arg_matches(&matches));
+    let root = match root {
+        Ok(root) => root,
+        Err(error) => return help(&error, console).unwrap_or_else(|| Err(refused(&error, &name))),
+    };
+    match root.command {
+        _ if root.version => Ok(Parsed::Version(root.global)),
+        Some(command) => Ok(Parsed::Command { global: root.global, command, arguments: sorted.arguments }),
+        None => {
+            console.say(command.render_help().to_string().trim_end());
+            Ok(Parsed::Answered(Code::Usage.number()))
+        }
+    }
+}
+
+/// Prints the help, if that is what clap has to say.
+fn help(error: &clap::Error, console: &Console) -> Option<Result<Parsed, Failure>> {
+    use clap::error::ErrorKind as Kind;
+
+    let text = error.to_string();
+    match error.kind() {
+        Kind::DisplayHelp => Some(console.print(text.as_bytes()).map(|()| Parsed::Answered(0)).map_err(Failure::from)),
+        Kind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            console.say(text.trim_end());
+            Some(Ok(Parsed::Answered(Code::Usage.number())))
+        }
+        _ => None,
+    }
+}
+
+fn refused(error: &clap::Error, command: &str) -> Failure {
+    if command == "scenarios" {
+        let error = CommandError::new(Code::NotHere, "there is no command `scenarios`");
+        return error.hint("scenarios are the Python tool's; the `broker` crate does the same in a test").into();
+    }
+    of_clap(error, command).into()
+}
+
+/// The word that names the command, or should.
+fn named_command(command: &clap::Command, words: &[OsString]) -> String {
+    let known = |word: &&OsString| command.get_subcommands().any(|below| **word == *below.get_name());
+    let named = words.iter().find(known).or_else(|| words.iter().find(|word| *word == "scenarios"));
+    named.map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+impl<'a> App<'a> {
+    /// Reads the settings, and takes over the log. `console` becomes the one that the settings want.
+    fn start(
+        providers: Vec<Arc<dyn ProviderFactory>>,
+        global: Global,
+        report: &'a Report,
+        console: &mut Arc<Console>,
+    ) -> Result<Self, Failure> {
+        if let Some(level) = global.log_level {
+            *console = Arc::new(Console::new(level, false));
+        }
+        let directory = BrokerDirectory::from_environment(std::env::vars_os()).map_err(Error::from)?;
+        let known: Vec<&str> = providers.iter().map(|factory| factory.info().name).collect();
+        let loaded = Settings::load(&directory, std::env::vars_os(), &known).map_err(Error::from)?;
+        let settings = loaded.settings;
+        let level = global.log_level.unwrap_or(settings.logging().console_level);
+        *console = Arc::new(Console::new(level, settings.less_colors()));
+        log::install(Arc::clone(console), &directory, settings.logging());
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let builder = providers.into_iter().fold(Broker::bare(), Builder::provider);
+        let broker = builder.settings(settings).directory(directory.path()).build()?;
+        Ok(Self { broker, console: Arc::clone(console), report, global })
+    }
+
+    pub(crate) fn secrets(&self) -> Secrets {
+        if self.global.show_secrets { Secrets::Shown } else { Secrets::Hidden }
+    }
+
+    /// The hosts that are meant. Reads the inventory, and starts nothing.
+    pub(crate) fn choose(&self, choice: &Choice) -> Result<Vec<HostRecord>, Failure> {
+        let snapshot = broker::inventory::read(self.broker.directory().path())?;
+        let chosen = self.broker.choose_from(snapshot, choice)?;
+        for warning in &chosen.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(chosen.records)
+    }
+
+    /// Shows hosts and asks whether to go on, where somebody can answer.
+    pub(crate) fn confirm(&self, question: &str, records: &[HostRecord]) -> Result<(), Failure> {
+        let nobody = std::env::var_os("BROKER_NON_INTERACTIVE").is_some()
+            || !io::stdin().is_terminal()
+            || !io::stderr().is_terminal();
+        if self.global.yes || nobody {
+            return Ok(());
+        }
+        self.console.say(output::host_table(records).trim_end());
+        match Confirm::new().with_prompt(question).default(false).interact() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CommandError::new(Code::Failed, "not confirmed, so nothing was done").into()),
+            Err(error) => Err(CommandError::new(Code::Failed, format!("cannot ask for confirmation: {error}")).into()),
+        }
+    }
+
+    /// Runs work that has to be settled: the first Ctrl-C or SIGTERM stops what can be stopped, and its end is waited
+    /// for; the second leaves at once.
+    pub(crate) fn settle<T>(&self, hosts: usize, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let work = async {
+            let mut signals = Signals::listen()?;
+            let mut steps = self.broker.steps();
+            let mut progress = Progress::new(&self.console, hosts);
+            let mut clock = tokio::time::interval(progress.period());
+            let mut stopped: Option<Cut> = None;
+            let mut work = std::pin::pin!(work);
+            loop {
+                tokio::select! {
+                    biased;
+                    cut = signals.next() => match stopped {
+                        None => {
+                            self.console.note("stopping, and settling what is under way; once more leaves at once");
+                            self.broker.stop();
+                            stopped = Some(cut);
+                        }
+                        Some(_) => leave(cut),
+                    },
+                    Ok(step) = steps.recv() => progress.step(step),
+                    outcome = &mut work => {
+                        while let Ok(step) = steps.try_recv() {
+                            progress.step(step);
+                        }
+                        return outcome.map_err(|failure| said_of(failure, stopped));
+                    }
+                    _ = clock.tick() => progress.tick(),
+                }
+            }
+        };
+        runtime()?.block_on(work)
+    }
+
+    /// Runs work that can be dropped at any time: that is what Ctrl-C and SIGTERM do. What it was doing on these hosts is
+    /// then ended.
+    pub(crate) fn drop_on_signal<T>(
+        &self,
+        hosts: &[Host],
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        runtime()?.block_on(async {
+            let mut signals = Signals::listen()?;
+            let cut = tokio::select! {
+                outcome = work => return outcome,
+                cut = signals.next() => cut,
+            };
+            let close = async {
+                for host in hosts {
+                    drop(host.close().await);
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(GRACE, close) => {}
+                again = signals.next() => leave(again),
+            }
+            Err(cut.failure())
+        })
+    }
+
+    /// Data, in the format that was asked for; `table` says how it looks to people.
+    pub(crate) fn print(
+        &self,
+        value: impl FnOnce() -> serde_json::Value,
+        table: impl FnOnce() -> String,
+    ) -> Result<(), CommandError> {
+        match self.global.output {
+            Format::Table => self.console.print(table().as_bytes()),
+            format => self.console.print_value(format, &value()),
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| CommandError::new(Code::Failed, format!("cannot start: {error}")))
+}
+
+#[expect(
+    clippy::exit,
+    reason = "whoever asks a second time does not want to wait for anything; the journal knows the rest"
+)]
+fn leave(cut: Cut) -> ! {
+    broker::abandon();
+    std::process::exit(cut.code().number().into())
+}
+
+/// What was cancelled was cancelled by a signal, and the exit status says by which.
+fn said_of(mut failure: Failure, stopped: Option<Cut>) -> Failure {
+    if stopped == Some(Cut::Terminate) {
+        for error in failure.0.iter_mut().filter(|error| error.code == Code::Interrupted) {
+            error.code = Code::Terminated;
+        }
+    }
+    failure
+}

@@ -1,0 +1,108 @@
+//! `broker inventory`
+
+use std::mem::ManuallyDrop;
+
+use broker::inventory::{self, HostRecord};
+use broker::provider::{ProviderInfo, Scope};
+use broker::settings::FieldExpression;
+use broker::yaml::to_yaml;
+use broker::{Choice, Error, Synced};
+use serde_json::{Map, Value};
+
+use super::{hosts, labels};
+use crate::app::{App, Outcome};
+use crate::args::{Format, Inventory, SyncTarget};
+use crate::output;
+
+pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
+    if options.import {
+        import(app)?;
+    }
+    if let Some(target) = &options.sync {
+        sync(app, target)?;
+    }
+    let choice = Choice { all: true, filter: options.filter.clone(), ..Choice::default() };
+    // The process is about to end, and taking thousands of hosts apart takes as long as reading them.
+    let records = ManuallyDrop::new(app.choose(&choice)?);
+    let data = || output::records(&records, app.secrets());
+    app.report.put_with("inventory", data);
+    match (options.details, app.global.output) {
+        (true, Format::Table) => app.console.print(to_yaml(&by_number(app, &records)).as_bytes())?,
+        (true, format) => app.console.print_value(format, &by_number(app, &records))?,
+        (false, Format::Table) if records.is_empty() => {
+            let none = if options.filter.is_some() { "no host matches the filter" } else { "there are no hosts" };
+            app.console.note(none);
+        }
+        (false, Format::Table) if options.list => app.console.print(list(app, &records).as_bytes())?,
+        (false, Format::Table) => app.console.print(table(app, &records).as_bytes())?,
+        (false, Format::Json) => app.console.print(&output::records_as_json(&records, app.secrets()))?,
+        (false, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
+    }
+    Ok(0)
+}
+
+fn import(app: &App<'_>) -> Result<(), crate::error::Failure> {
+    let imported = app.settle(0, async {
+        let inventory = inventory::Inventory::open(app.broker.directory().path());
+        Ok(inventory.import().await.map_err(Error::from)?)
+    })?;
+    let (added, known) = (hosts(imported.added.len()), imported.known);
+    app.console.note(&format!("{added} imported, {known} known before"));
+    Ok(())
+}
+
+fn sync(app: &App<'_>, target: &SyncTarget) -> Result<(), crate::error::Failure> {
+    let scope = Scope { argument: target.argument.clone() };
+    let synced =
+        app.settle(0, async { Ok(app.broker.sync(&target.provider, target.instance.as_deref(), scope).await?) })?;
+    let Synced { added, updated, vanished, unchanged } = synced;
+    let known = format!("{} updated, {unchanged} as before", updated.len());
+    app.console.note(&format!("{}: {} new, {known}, {} vanished", target.provider, added.len(), vanished.len()));
+    if !vanished.is_empty() {
+        app.console.note(&format!("vanished: {}", labels(&vanished)));
+    }
+    Ok(())
+}
+
+/// Whole records below their numbers.
+fn by_number(app: &App<'_>, records: &[HostRecord]) -> Value {
+    let entries = records.iter().map(|record| {
+        let mut fields = record.to_json(app.secrets());
+        fields.shift_remove("number");
+        (record.number.to_string(), Value::Object(fields))
+    });
+    Value::Object(entries.collect::<Map<_, _>>())
+}
+
+fn table(app: &App<'_>, records: &[HostRecord]) -> String {
+    let fields = app.broker.settings().inventory_fields();
+    if fields.is_empty() {
+        return output::host_table(records);
+    }
+    let titles: Vec<&str> = ["number"].into_iter().chain(fields.keys().map(String::as_str)).collect();
+    let expressions: Vec<&FieldExpression> = fields.values().collect();
+    output::table(&titles, &rows(app, records, &expressions))
+}
+
+/// Number and name alone, without titles.
+fn list(app: &App<'_>, records: &[HostRecord]) -> String {
+    let rows = rows(app, records, &[app.broker.settings().inventory_list_vars()]);
+    output::columns(rows.iter().map(Vec::as_slice))
+}
+
+fn rows(app: &App<'_>, records: &[HostRecord], expressions: &[&FieldExpression]) -> Vec<Vec<String>> {
+    let infos = app.broker.providers();
+    let actions_of = |provider: &str| -> Vec<&str> {
+        let info = infos.iter().find(|info: &&&ProviderInfo| info.name == provider);
+        info.into_iter().flat_map(|info| &info.actions).map(|action| action.name).collect()
+    };
+    records
+        .iter()
+        .map(|record| {
+            let fields = record.to_json(app.secrets());
+            let actions = actions_of(&record.provider);
+            let cells = expressions.iter().map(|expression| expression.evaluate(&fields, &actions));
+            [record.number.to_string()].into_iter().chain(cells).collect()
+        })
+        .collect()
+}
