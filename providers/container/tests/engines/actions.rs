@@ -45,7 +45,7 @@ async fn a_cancelled_app_is_removed(lab: Lab) {
     let begun = Instant::now();
     let (ran, ()) = tokio::join!(lab.provider.execute(&order), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        order.cancel_for_test();
+        order.cancel();
     });
     assert_eq!(ran.unwrap_err().kind(), ErrorKind::Cancelled);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());

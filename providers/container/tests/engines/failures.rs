@@ -123,7 +123,7 @@ async fn a_cancelled_order_leaves_nothing(lab: Lab) {
         while lab.containers().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        order.cancel_for_test();
+        order.cancel();
     });
     let error = made.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
