@@ -1,0 +1,12 @@
+//! What the end-to-end tests share: conformance suites, a clean environment, the engines of this machine.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "all of this runs inside of tests, where a surprise is to end the test"
+)]
+
+pub mod conformance;
+pub mod engines;
+pub mod env;
+pub mod proxy;
+pub mod wait;
