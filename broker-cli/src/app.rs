@@ -1,5 +1,6 @@
 //! From the words of a command line to an exit status.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::progress::Progress;
 use crate::signals::{Cut, Signals};
 
 /// How long the end of what was cut off on hosts is waited for.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// What a command comes to: an exit status.
 pub(crate) type Outcome = Result<u8, Failure>;
@@ -34,6 +35,8 @@ pub(crate) struct App<'a> {
     pub(crate) console: Arc<Console>,
     pub(crate) report: &'a Report,
     pub(crate) global: Global,
+    /// What asked us to stop, if anything has.
+    stopped: Cell<Option<Cut>>,
 }
 
 /// Does what a command line says, and tells how it went.
@@ -53,7 +56,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>, words: Vec<OsString>
         Parsed::Version(global) => commands::version(&console, &global).map_err(Failure::from),
         Parsed::Command { global, command, arguments } => {
             let app = App::start(providers, global, &report, &mut console)?;
-            commands::run(&app, command, arguments)
+            commands::run(&app, command, arguments).map_err(|failure| said_of(failure, app.stopped.get()))
         }
     });
     let (code, message) = match outcome {
@@ -91,7 +94,7 @@ fn parse(providers: &[Arc<dyn ProviderFactory>], words: Vec<OsString>, console: 
     let infos: Vec<&ProviderInfo> = providers.iter().map(|factory| factory.info()).collect();
     let (mut command, grammar) = args::command(&infos);
     let sorted = split(&grammar, words).map_err(CommandError::from)?;
-    let name = named_command(&command, &sorted.words);
+    let name = sorted.command.unwrap_or_default();
     let words = [OsString::from("broker")].into_iter().chain(sorted.words);
     let root = command.try_get_matches_from_mut(words).and_then(|matches| Root::from_arg_matches(&matches));
     let root = match root {
@@ -131,13 +134,6 @@ fn refused(error: &clap::Error, command: &str) -> Failure {
     of_clap(error, command).into()
 }
 
-/// The word that names the command, or should.
-fn named_command(command: &clap::Command, words: &[OsString]) -> String {
-    let known = |word: &&OsString| command.get_subcommands().any(|below| **word == *below.get_name());
-    let named = words.iter().find(known).or_else(|| words.iter().find(|word| *word == "scenarios"));
-    named.map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 impl<'a> App<'a> {
     /// Reads the settings, and takes over the log. `console` becomes the one that the settings want.
     fn start(
@@ -161,7 +157,7 @@ impl<'a> App<'a> {
         }
         let builder = providers.into_iter().fold(Broker::bare(), Builder::provider);
         let broker = builder.settings(settings).directory(directory.path()).build()?;
-        Ok(Self { broker, console: Arc::clone(console), report, global })
+        Ok(Self { broker, console: Arc::clone(console), report, global, stopped: Cell::default() })
     }
 
     pub(crate) fn secrets(&self) -> Secrets {
@@ -202,16 +198,15 @@ impl<'a> App<'a> {
             let mut steps = self.broker.steps();
             let mut progress = Progress::new(&self.console, hosts);
             let mut clock = tokio::time::interval(progress.period());
-            let mut stopped: Option<Cut> = None;
             let mut work = std::pin::pin!(work);
             loop {
                 tokio::select! {
                     biased;
-                    cut = signals.next() => match stopped {
+                    cut = signals.next() => match self.stopped.get() {
                         None => {
                             self.console.note("stopping, and settling what is under way; once more leaves at once");
                             self.broker.stop();
-                            stopped = Some(cut);
+                            self.stopped.set(Some(cut));
                         }
                         Some(_) => leave(cut),
                     },
@@ -220,7 +215,7 @@ impl<'a> App<'a> {
                         while let Ok(step) = steps.try_recv() {
                             progress.step(step);
                         }
-                        return outcome.map_err(|failure| said_of(failure, stopped));
+                        return outcome;
                     }
                     _ = clock.tick() => progress.tick(),
                 }
@@ -229,8 +224,8 @@ impl<'a> App<'a> {
         runtime()?.block_on(work)
     }
 
-    /// Runs work that can be dropped at any time: that is what Ctrl-C and SIGTERM do. What it was doing on these hosts is
-    /// then ended.
+    /// Runs work on hosts that can be dropped at any time: that is what Ctrl-C and SIGTERM do. What still runs on the hosts
+    /// when the work has failed or was dropped is ended.
     pub(crate) fn drop_on_signal<T>(
         &self,
         hosts: &[Host],
@@ -238,20 +233,22 @@ impl<'a> App<'a> {
     ) -> Result<T, Failure> {
         runtime()?.block_on(async {
             let mut signals = Signals::listen()?;
-            let cut = tokio::select! {
-                outcome = work => return outcome,
-                cut = signals.next() => cut,
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                cut = signals.next() => Err(cut.failure()),
             };
-            let close = async {
-                for host in hosts {
-                    drop(host.close().await);
+            if outcome.is_err() {
+                let close = async {
+                    for host in hosts {
+                        drop(host.close().await);
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::time::timeout(GRACE, close) => {}
+                    again = signals.next() => leave(again),
                 }
-            };
-            tokio::select! {
-                _ = tokio::time::timeout(GRACE, close) => {}
-                again = signals.next() => leave(again),
             }
-            Err(cut.failure())
+            outcome
         })
     }
 

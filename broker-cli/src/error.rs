@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use broker::args_file::ArgsFileError;
 use broker::inventory::InventoryError;
@@ -147,7 +148,7 @@ impl Failure {
     /// The same with another status, for commands whose statuses belong to what they run.
     pub(crate) fn with_code(mut self, code: Code) -> Self {
         for error in &mut self.0 {
-            if !matches!(error.code, Code::Usage | Code::Interrupted) {
+            if !matches!(error.code, Code::Usage | Code::Interrupted | Code::Terminated | Code::BrokenPipe) {
                 error.code = code;
             }
         }
@@ -224,6 +225,7 @@ fn code_of(error: &Error) -> Code {
         },
         Error::Settings(error) => match error {
             SettingsError::NoHome | SettingsError::Directory { .. } => Code::Failed,
+            SettingsError::Read { source, .. } if source.kind() == io::ErrorKind::NotADirectory => Code::Failed,
             SettingsError::UnknownInstance { .. } | SettingsError::UnknownNick { .. } => Code::Named,
             SettingsError::Read { .. }
             | SettingsError::Malformed { .. }
@@ -303,7 +305,7 @@ fn hints_of(error: &Error) -> Vec<String> {
             SettingsError::NoHome => {
                 vec!["set `BROKER_DIRECTORY` to a directory for settings and inventory".to_owned()]
             }
-            SettingsError::Directory { .. } => vec![other_directory()],
+            SettingsError::Directory { .. } | SettingsError::Read { .. } => vec![other_directory()],
             SettingsError::UnknownNick { .. } => {
                 vec![
                     "nicks are in section `nicks` of the settings file; `broker --version` shows where that is"
@@ -366,27 +368,48 @@ fn other_directory() -> String {
     "`BROKER_DIRECTORY` can name another directory".to_owned()
 }
 
+/// What a person can do about an error of a provider. Its own words are the last cause; this is what follows from its kind.
 fn hints_of_provider(error: &ProviderError) -> Vec<String> {
-    match error.kind() {
-        ErrorKind::Auth => vec!["credentials are in the provider's section of the settings".to_owned()],
-        ErrorKind::Quota => vec!["`broker inventory` shows what you hold, `broker checkin` gives it back".to_owned()],
-        ErrorKind::EndpointChanged => {
-            vec![
-                "it can be released only where it was made; `broker forget` takes it out of the inventory without"
-                    .to_owned(),
-            ]
+    let hint = match error.kind() {
+        ErrorKind::Auth => "credentials are in the provider's section of the settings",
+        ErrorKind::Permission => "your user needs access to that, or the settings name a user who has it",
+        ErrorKind::NotFound => "`broker providers` shows how to ask a provider what it has",
+        ErrorKind::Quota => "`broker inventory` shows what you hold, `broker checkin` gives it back",
+        ErrorKind::Conflict => "free what is in the way, or ask for another name or port",
+        ErrorKind::Timeout => "`--timeout` gives it more time",
+        ErrorKind::Unreachable => {
+            "start the service, or say where it is in the provider's section of the settings file, which `broker --version` \
+             names"
         }
-        _ => Vec::new(),
-    }
+        ErrorKind::BadRequest => "`broker checkout --help` lists what the providers take",
+        ErrorKind::Failed => "the last cause is the provider's own word; try again when that is put right",
+        ErrorKind::EndpointChanged => {
+            "it can be released only where it was made; `broker forget` takes it out of the inventory without"
+        }
+        ErrorKind::Unsupported => "`broker providers` shows what each provider can do",
+        ErrorKind::Settings => "`broker --version` shows where the settings file is",
+        ErrorKind::Bug => {
+            "that is a mistake in the provider; a report of it needs the log file, which `broker --version` names"
+        }
+        _ => return Vec::new(),
+    };
+    vec![hint.to_owned()]
 }
 
 fn hints_of_session(error: &SessionError) -> Vec<String> {
-    match error.kind() {
-        SessionErrorKind::NotRunning => {
-            vec!["`broker inventory --sync PROVIDER` brings the inventory up to date".to_owned()]
+    let hint = match error.kind() {
+        SessionErrorKind::Unreachable | SessionErrorKind::NotRunning => {
+            "the host may be gone; `broker inventory --sync PROVIDER` finds out"
         }
-        _ => Vec::new(),
-    }
+        SessionErrorKind::Auth => "credentials for hosts are in section `ssh` of the settings",
+        SessionErrorKind::Timeout => "`--timeout` gives it more time",
+        SessionErrorKind::NotFound | SessionErrorKind::Permission | SessionErrorKind::Failed => {
+            "`broker shell` is for a look around on the host"
+        }
+        SessionErrorKind::Local => "that is a path on this machine, not on the host",
+        _ => return Vec::new(),
+    };
+    vec![hint.to_owned()]
 }
 
 impl From<SplitError> for CommandError {
@@ -407,7 +430,10 @@ impl From<SplitError> for CommandError {
             SplitError::Bare { word } => {
                 hints.push(format!("an argument for the provider is written `--key {word}` or `key={word}`"));
             }
-            SplitError::NoKey { .. } | SplitError::NotText { .. } => {}
+            SplitError::NoKey { .. } => hints.push("an argument for the provider has a name: `key=value`".to_owned()),
+            SplitError::NotText { .. } => {
+                hints.push("a value of other bytes can be in a file: `key=@FILE`".to_owned());
+            }
         }
         Self { hints, ..Self::new(Code::Usage, error) }
     }
@@ -458,7 +484,11 @@ pub(crate) fn of_clap(error: &clap::Error, command: &str) -> CommandError {
     if command == "exec" && matches!(error.kind(), Kind::UnknownArgument | Kind::MissingRequiredArgument) {
         return result.hint("the command comes after `--`: `broker exec 0 -- uname -r`");
     }
-    let help = if command.is_empty() { "broker --help".to_owned() } else { format!("broker {command} --help") };
+    let help = if command.is_empty() || error.kind() == Kind::InvalidSubcommand {
+        "broker --help".to_owned()
+    } else {
+        format!("broker {command} --help")
+    };
     result.hint(format!("`{help}` shows what there is"))
 }
 

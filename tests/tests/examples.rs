@@ -1,4 +1,5 @@
 //! The examples of the library do what they say, on Docker and on Podman, and leave nothing behind.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own work ends the test")]
 
 use std::path::PathBuf;
 

@@ -337,7 +337,7 @@ pub(crate) struct Extend {
 pub(crate) struct Execute {
     #[command(flatten)]
     pub(crate) wanted: Wanted,
-    /// How what it gives back is printed: as text, as JSON on one line, or as YAML
+    /// How data that it gives back is printed: as in a log, raw (JSON on one line) or as YAML; text is text in the first two
     #[arg(short, long, value_enum, default_value_t = ExecutionFormat::Log, value_name = "FORMAT")]
     pub(crate) output_format: ExecutionFormat,
 }

@@ -129,6 +129,8 @@ impl Grammar {
 /// A command line, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sorted {
+    /// The word that names the command, or should.
+    pub command: Option<String>,
     /// The words for clap.
     pub words: Vec<OsString>,
     /// The arguments for providers, in their order.
@@ -238,7 +240,14 @@ pub fn split(grammar: &Grammar, words: impl IntoIterator<Item = OsString>) -> Re
             sorter.shorts(&text);
         } else if let Some(command) = sorter.at.find_command(&text) {
             sorter.at = command;
+            sorter.sorted.command.get_or_insert(text);
             sorter.sorted.words.push(word);
+        } else if !sorter.at.commands.is_empty() {
+            // No command of ours, so nothing is known of what follows.
+            sorter.sorted.command.get_or_insert(text);
+            sorter.sorted.words.push(word);
+            sorter.sorted.words.extend(sorter.rest);
+            break;
         } else if sorter.at.takes_arguments {
             sorter.bare(&text)?;
         } else {
@@ -514,6 +523,7 @@ mod tests {
             ("checkin --what --yes 0 a=b", "checkin --what --yes 0 a=b |"),
             ("checkin -- --yes", "checkin -- --yes |"),
             ("chekout --x 1", "chekout --x 1 |"),
+            ("scenarios checkout --x 1", "scenarios checkout --x 1 |"),
             ("providers", "providers |"),
             ("providers Container --container-hosts", "providers Container | container_hosts"),
             ("providers Container x=1 --log-level error", "providers Container --log-level=error | x=1"),

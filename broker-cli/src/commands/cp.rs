@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::app::{App, Outcome};
 use crate::args::Cp;
-use crate::error::{CommandError, Failure};
+use crate::error::{Code, CommandError, Failure};
 
 /// A path on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,29 +98,50 @@ fn find(broker: &Broker, records: &[HostRecord], place: &Place) -> Result<Found,
     }
 }
 
-/// A target that is a directory, or has to be one, is what the sources go into.
-async fn into_directory(target: Found, needed: bool) -> Result<Found, Failure> {
+/// A target that is a directory is what the sources go into, and one that several sources go into has to be one. What is
+/// missing on the way there is made.
+async fn into_directory(target: Found, several: bool) -> Result<Found, Failure> {
     match target {
-        Found::Here(path) => {
-            if needed && !path.is_dir() {
-                let error = CommandError::usage(format!("target `{}` is no directory", path.display()));
-                return Err(error.hint("several sources go into a directory").into());
+        Found::Here(path) => match several && path.exists() && !path.is_dir() {
+            true => Err(no_directory(&format!("`{}`", path.display())).into()),
+            // A slash at the end says that a directory is meant, which need not be there yet.
+            false if several => Ok(Found::Here(path.join(""))),
+            false => Ok(Found::Here(path)),
+        },
+        Found::There(host, path) => match look(&host, &path).await {
+            Kind::Other if several => Err(no_directory(&format!("`{path}` on host `{}`", host.label())).into()),
+            kind if several || kind == Kind::Directory => {
+                let path = RemotePath::from_bytes([path.as_bytes(), b"/"].concat());
+                Ok(Found::There(host, path))
             }
-            Ok(Found::Here(path))
-        }
-        Found::There(host, path) => {
-            let is_directory = needed || path.is_directory_like() || is_directory(&host, &path).await;
-            let path = if is_directory { RemotePath::from_bytes([path.as_bytes(), b"/"].concat()) } else { path };
-            Ok(Found::There(host, path))
-        }
+            _ => Ok(Found::There(host, path)),
+        },
     }
 }
 
-/// Whether a path on a host is a directory. A host without a shell cannot tell, and then the path means itself.
-async fn is_directory(host: &Host, path: &RemotePath) -> bool {
-    let Ok(path) = str::from_utf8(path.as_bytes()) else { return false };
-    let test = Command::words(["/bin/sh", "-c", "test -d \"$1\"", "sh", path]);
-    host.execute(test).await.is_ok_and(|output| output.success())
+fn no_directory(target: &str) -> CommandError {
+    let error = CommandError::new(Code::Host, format!("{target} is no directory"));
+    error.hint("several sources go into a directory")
+}
+
+/// What is at a path on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    Other,
+    /// There is nothing; or the host, without a shell, cannot tell.
+    Unknown,
+}
+
+async fn look(host: &Host, path: &RemotePath) -> Kind {
+    const LOOK: &str = "if [ -d \"$1\" ]; then exit 10; elif [ -e \"$1\" ]; then exit 11; fi";
+    let Ok(path) = str::from_utf8(path.as_bytes()) else { return Kind::Unknown };
+    let looked = host.execute(Command::words(["/bin/sh", "-c", LOOK, "sh", path])).await;
+    match looked.map(|output| output.status().code()) {
+        Ok(10) => Kind::Directory,
+        Ok(11) => Kind::Other,
+        _ => Kind::Unknown,
+    }
 }
 
 async fn copy(source: Found, target: &Found) -> Result<(), Error> {

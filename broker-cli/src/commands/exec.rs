@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::nothing_chosen;
-use crate::app::{App, Outcome};
+use crate::app::{App, GRACE, Outcome};
 use crate::args::{Exec, Format};
 use crate::error::{Code, CommandError, Failure};
 use crate::output::Console;
@@ -68,7 +68,7 @@ pub(super) fn attached(app: &App<'_>, record: HostRecord, command: Command, inte
     let terminal = command.pty.is_some();
     let raw = if terminal && interactive { RawMode::begin() } else { Ok(None) };
     let raw = raw.map_err(|error| CommandError::new(Code::Failed, format!("cannot set up the terminal: {error}")))?;
-    let status = app.drop_on_signal(std::slice::from_ref(&host), async {
+    let run = async {
         let mut running = host.start(command).await?;
         give_input(&mut running, interactive, terminal);
         let mut resized =
@@ -88,7 +88,8 @@ pub(super) fn attached(app: &App<'_>, record: HostRecord, command: Command, inte
             }
         }
         Ok(running.wait().await?)
-    });
+    };
+    let status = app.drop_on_signal(std::slice::from_ref(&host), run);
     drop(raw);
     Ok(exit_code(&status?))
 }
@@ -151,6 +152,10 @@ fn on_many(app: &App<'_>, records: Vec<HostRecord>, command: &Command, interacti
                     Style::Collected(_) => Sink::Memory { stdout: Vec::new(), stderr: Vec::new() },
                 };
                 let outcome = follow(&host, command, interactive, &mut sink).await;
+                if outcome.is_err() {
+                    // What still runs there ends with the session.
+                    drop(tokio::time::timeout(GRACE, host.close()).await);
+                }
                 let (stdout, stderr) = sink.into_collected();
                 Ran { record, outcome, stdout, stderr }
             });

@@ -25,13 +25,33 @@ pub(super) fn run(app: &App<'_>, options: Execute, arguments: Vec<Argument>) -> 
 }
 
 fn text(output: &Value, format: ExecutionFormat) -> String {
-    let ended =
-        |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     match (format, output) {
-        (_, Value::Null) => String::new(),
         (ExecutionFormat::Yaml, value) => to_yaml(value),
-        (_, Value::String(text)) => ended(text),
+        (_, Value::Null) => String::new(),
+        (_, Value::String(text)) if text.is_empty() || text.ends_with('\n') => text.clone(),
+        (_, Value::String(text)) => format!("{text}\n"),
         (ExecutionFormat::Raw, value) => format!("{value}\n"),
         (ExecutionFormat::Log, value) => to_yaml(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn formats() {
+        for (output, log, raw, yaml) in [
+            (json!("two\nlines"), "two\nlines\n", "two\nlines\n", "|-\n  two\n  lines\n"),
+            (json!("ended\n"), "ended\n", "ended\n", "|\n  ended\n"),
+            (json!({"a": 1}), "a: 1\n", "{\"a\":1}\n", "a: 1\n"),
+            (json!(null), "", "", "null\n"),
+        ] {
+            assert_eq!(text(&output, ExecutionFormat::Log), log);
+            assert_eq!(text(&output, ExecutionFormat::Raw), raw);
+            assert_eq!(text(&output, ExecutionFormat::Yaml), yaml);
+        }
     }
 }

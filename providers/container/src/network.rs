@@ -8,7 +8,7 @@ use broker_core::provider::{ErrorKind, ProviderError};
 use serde::Deserialize;
 
 use crate::engine::Engine;
-use crate::engine::error::answer;
+use crate::engine::error::{answer, is_missing};
 use crate::engine::model::tolerant;
 
 /// The label that says which group a network is for: what bears it is ours to remove.
@@ -94,28 +94,43 @@ impl Groups {
     /// Removes the group's network if no host is left in it. A network that somebody else made stays.
     pub(crate) async fn leave(&self, engine: &Engine, group: &str) -> Result<(), ProviderError> {
         let mut known = self.known.lock().await;
-        let filters = HashMap::from([("label".to_owned(), vec![format!("{GROUP}={group}")])]);
-        let pruning = engine.docker().prune_networks(Some(query::PruneNetworksOptions { filters: Some(filters) }));
-        let pruned = match tokio::time::timeout(engine.timeout(), pruning).await {
-            Ok(answer) => answer,
-            Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
-        };
         known.remove(group);
-        match pruned {
-            Ok(_) => Ok(()),
-            // Two at once: the other does it.
-            Err(error) if answer(&error).is_some_and(|(status, _)| status == 409) => Ok(()),
-            Err(error) => Err(engine.failed(&format!("could not remove the network of group `{group}`"), &error)),
+        for network in named(engine, group).await?.iter().filter(|network| is_ours(network, group)) {
+            let removing = engine.docker().remove_network(&network.id);
+            let removed = match tokio::time::timeout(engine.timeout(), removing).await {
+                Ok(answer) => answer,
+                Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
+            };
+            match removed {
+                Ok(()) => {}
+                Err(error) if is_missing(&error) || answer(&error).is_some_and(|(_, words)| says_in_use(words)) => {}
+                Err(error) => {
+                    return Err(engine.failed(&format!("could not remove the network of group `{group}`"), &error));
+                }
+            }
         }
+        Ok(())
     }
+}
+
+/// Whether these words say that a network has containers in it.
+fn says_in_use(words: &str) -> bool {
+    words.contains("has active endpoints")
+        || words.contains("has associated containers")
+        || words.contains("being used")
+}
+
+/// All networks of exactly this name.
+async fn named(engine: &Engine, group: &str) -> Result<Vec<Network>, ProviderError> {
+    let mut networks = list(engine, Some(("name", group))).await?;
+    networks.retain(|network| network.name == group);
+    Ok(networks)
 }
 
 /// The network of a group: of several that were made at the same moment all processes choose the same.
 async fn find(engine: &Engine, group: &str) -> Result<Option<Network>, ProviderError> {
-    let mut networks = list(engine, Some(("name", group))).await?;
-    networks.retain(|network| network.name == group);
-    networks.sort_by(|one, other| (&one.created, &one.id).cmp(&(&other.created, &other.id)));
-    Ok(networks.into_iter().next())
+    let networks = named(engine, group).await?.into_iter();
+    Ok(networks.min_by(|one, other| (&one.created, &one.id).cmp(&(&other.created, &other.id))))
 }
 
 async fn make(engine: &Engine, group: &str) -> Result<Network, ProviderError> {
@@ -160,6 +175,15 @@ mod tests {
             assert!(is_mode(name), "{name}");
         }
         assert!(!is_mode("lab"));
+    }
+
+    #[test]
+    fn words_for_a_network_with_containers() {
+        assert!(says_in_use("error while removing network: network g id 01 has active endpoints"));
+        assert!(says_in_use(
+            "\"g\" has associated containers with it. Use -f to forcibly delete: network is being used"
+        ));
+        assert!(!says_in_use("network g not found"));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) async fn run(
             // The helper makes the terminal the command's controlling one, which takes a call between fork and exec.
             let mut process = Process::new("setsid");
             process.args(["-c", "--", program]);
+            process.env("TERM", &pty.term);
             prepare(&mut process);
             run_with_terminal(process, program, pty, streams).await
         }
@@ -98,7 +99,7 @@ async fn run_with_terminal(
         SessionError::new(SessionErrorKind::Failed, "cannot make a terminal on this machine").source(error)
     })?;
     let line = || line.try_clone().map(Stdio::from).map_err(lost(program));
-    process.env("TERM", &pty.term).stdin(line()?).stdout(line()?).stderr(line()?);
+    process.stdin(line()?).stdout(line()?).stderr(line()?);
     let spawned = process.spawn();
     // The output ends when the last one that has the line open closes it.
     drop((process, line));

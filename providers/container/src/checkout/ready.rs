@@ -25,6 +25,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// How long one try at one condition may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// How many errors in a row mean that nobody will ever know.
+const ERRORS: u32 = 3;
+
 /// How many lines of the log are shown, and how much of each.
 const LINES: usize = 20;
 const LINE: usize = 400;
@@ -115,18 +118,23 @@ impl Waiting<'_> {
     /// Tries until it is so, as long as the container runs.
     async fn again_and_again(&self, probe: Probe<'_>) -> Result<(), ProviderError> {
         let mut pause = Duration::from_millis(50);
+        let mut errors = 0;
         loop {
-            match tokio::time::timeout(ATTEMPT, self.once(&probe)).await {
-                Ok(Ok(true)) => return Ok(()),
-                Ok(Ok(false)) | Err(_) => {}
-                // The look below says more about a container that has ended.
-                Ok(Err(error)) if error.kind() == SessionErrorKind::NotRunning => {}
-                Ok(Err(error)) => {
+            let attempt = tokio::time::timeout(ATTEMPT, self.once(&probe)).await;
+            if matches!(attempt, Ok(Ok(true))) {
+                return Ok(());
+            }
+            // This says more about a container that has ended than any try does, which may hit it just then.
+            look(self.target, self.spec).await?;
+            if let Ok(Err(error)) = attempt {
+                errors += 1;
+                if errors == ERRORS {
                     let message = format!("could not see whether container `{}` is ready", self.target.label);
                     return Err(ProviderError::new(ErrorKind::Failed, message).source(error));
                 }
+            } else {
+                errors = 0;
             }
-            look(self.target, self.spec).await?;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
         }

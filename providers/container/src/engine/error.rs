@@ -13,7 +13,7 @@ pub(crate) fn answer(error: &ApiError) -> Option<(u16, &str)> {
 
 /// Whether the engine says that the thing does not exist.
 pub(crate) fn is_missing(error: &ApiError) -> bool {
-    matches!(answer(error), Some((404, _)))
+    answer(error).is_some_and(|(status, words)| status == 404 || words.ends_with("no such container"))
 }
 
 /// Whether the engine never saw the request.
@@ -59,7 +59,12 @@ pub(crate) fn kind_of(status: u16, message: &str) -> ErrorKind {
         "invalid argument",
     ]) {
         ErrorKind::BadRequest
-    } else if has(&["unauthorized", "authentication required", "access to the resource is denied"]) {
+    } else if has(&[
+        "unauthorized",
+        "authentication required",
+        "no basic auth credentials",
+        "access to the resource is denied",
+    ]) {
         ErrorKind::Auth
     } else {
         match status {

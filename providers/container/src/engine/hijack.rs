@@ -121,7 +121,12 @@ impl Pieces {
             if self.buffer.capacity() - self.buffer.len() < PIECE / 4 {
                 self.buffer.reserve(PIECE);
             }
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
+            let size = match self.reader.read_buf(&mut self.buffer).await {
+                // How an engine hangs up on a command that has not read all that it was given.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+                read => read?,
+            };
+            if size == 0 {
                 return if self.buffer.is_empty() && !self.inside_a_frame() {
                     Ok(None)
                 } else {

@@ -160,7 +160,6 @@ impl Engine {
             Err(error) if is_missing(&error) => Ok(Removed::Missing),
             Err(error) => match answer(&error) {
                 Some((409, message)) if message.contains("already in progress") => self.wait_until_gone(id).await,
-                Some((500, message)) if message.contains("no such container") => Ok(Removed::Missing),
                 _ => Err(error),
             },
         }

@@ -89,7 +89,7 @@ pub(super) async fn run(
     }
     let Streams { input, output: sink } = streams;
     let feeding = feed(target, command, &exec, &mark, writer, input);
-    let (outcome, held) = tokio::select! {
+    let (outcome, mut held) = tokio::select! {
         read = forward(&mut output, &sink) => read,
         never = feeding => match never {},
     };
@@ -99,13 +99,11 @@ pub(super) async fn run(
     })?;
     let status = ended(target, command, &exec).await?;
     end.armed = false;
-    if let Some(piece) = held {
-        if !status.started && matches!(status.code, 125..=127) {
-            return Err(start_failure(target, command, &String::from_utf8_lossy(bytes_of(&piece))));
-        }
-        // It was the command's own after all.
-        drop(sink.send(piece).await);
+    if let Some(words) = held.first().filter(|_| !status.started && matches!(status.code, 125..=127)) {
+        return Err(explain(target, command, &String::from_utf8_lossy(bytes_of(words))).await);
     }
+    // What was held back was the command's own after all.
+    hand(&sink, &mut held).await;
     Ok(ExitStatus::Code(status.code))
 }
 
@@ -130,8 +128,8 @@ fn check(command: &Command, argv: &[String]) -> Result<(), SessionError> {
 
 /// Hands what comes over. What looks like the engine's own words instead of the command's, before anything else was
 /// printed, is held back and returned at the end.
-async fn forward(output: &mut Pieces, sink: &mpsc::Sender<Output>) -> (std::io::Result<()>, Option<Output>) {
-    let mut held: Option<Output> = None;
+async fn forward(output: &mut Pieces, sink: &mpsc::Sender<Output>) -> (std::io::Result<()>, Vec<Output>) {
+    let mut held: Vec<Output> = Vec::new();
     let mut first = true;
     loop {
         let piece = match output.next().await {
@@ -139,17 +137,18 @@ async fn forward(output: &mut Pieces, sink: &mpsc::Sender<Output>) -> (std::io::
             Ok(None) => return (Ok(()), held),
             Err(error) => return (Err(error), held),
         };
-        if std::mem::take(&mut first) && is_engines_own(&piece) {
-            held = Some(piece);
-            continue;
+        let hold =
+            if std::mem::take(&mut first) { is_engines_own(&piece) } else { !held.is_empty() && is_echo(&piece) };
+        held.push(piece);
+        if !hold {
+            hand(sink, &mut held).await;
         }
-        if held.as_ref().is_some_and(is_engines_own) && is_echo(&piece) {
-            continue;
-        }
-        if let Some(held) = held.take() {
-            drop(sink.send(held).await);
-        }
-        // Nobody may be listening any more; the command goes on all the same.
+    }
+}
+
+/// Nobody may be listening any more; the command goes on all the same.
+async fn hand(sink: &mpsc::Sender<Output>, pieces: &mut Vec<Output>) {
+    for piece in pieces.drain(..) {
         drop(sink.send(piece).await);
     }
 }
@@ -172,6 +171,19 @@ fn is_engines_own(piece: &Output) -> bool {
 fn is_echo(piece: &Output) -> bool {
     let text = String::from_utf8_lossy(bytes_of(piece));
     text.starts_with("Error: read unixpacket ") && text.contains("/attach: ")
+}
+
+/// Why a command did not start. Of a container that is just ending the engine says odd things, so that it is looked at.
+async fn explain(target: &Target, command: &Command, words: &str) -> SessionError {
+    let error = start_failure(target, command, words);
+    if error.kind() == SessionErrorKind::Failed
+        && let Ok(container) = target.engine.inspect(&target.id).await
+        && !container.state.running
+    {
+        let message = format!("could not run `{command}`: container `{}` is not running", target.label);
+        return SessionError::new(SessionErrorKind::NotRunning, message);
+    }
+    error
 }
 
 /// The engine's words about a command that did not start, as an error that names what is wrong.

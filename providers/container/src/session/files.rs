@@ -69,7 +69,7 @@ impl ContainerSession {
                 SessionErrorKind::Unsupported,
                 format!(
                     "`{absolute}` in container `{}` is below `{hidden}`, which exists only while the container runs, and \
-                     which Docker's copying does not reach; use a command instead",
+                     which the engine's copying does not reach; use a command instead",
                     self.label()
                 ),
             ));
@@ -145,13 +145,14 @@ impl ContainerSession {
             let message = format!("could not write `{to}` in container `{label}`: {what}");
             Err(error(SessionErrorKind::Failed, message))
         };
-        // The engine takes an archive for a directory that exists: the nearest above what is to be written.
+        // What is there decides what must be made. The archive itself is always for `/`: Docker takes a relative link that
+        // leads out of the directory that an archive is for as an attempt to break out.
         let there = match absolute.whole() {
             Some(path) if directory => self.look_through(&path).await?,
             Some(path) => self.look(&path).await?,
             None => There::Nothing,
         };
-        let (base, prefix, missing) = match there {
+        let (base, name, missing) = match there {
             There::Directory if directory => (absolute.whole().unwrap_or_default(), Vec::new(), Vec::new()),
             There::Directory => return refuse("it is a directory"),
             There::File | There::Symlink(_) if directory => return refuse("it exists, and is no directory"),
@@ -174,44 +175,26 @@ impl ContainerSession {
                 (base, absolute.name, missing)
             }
         };
-        self.upload(to, &base, prefix, &missing, root, items).await
-    }
-
-    async fn upload(
-        &self,
-        to: &RemotePath,
-        base: &str,
-        prefix: Vec<u8>,
-        missing: &[String],
-        root: TreeEntry,
-        items: mpsc::Receiver<TreeItem>,
-    ) -> Result<(), SessionError> {
-        let owner = self.owner().await;
-        let mut above = Vec::new();
+        let mut place = base.trim_start_matches('/').as_bytes().to_vec();
         let mut queue = VecDeque::new();
+        let owner = self.owner().await;
         for name in missing {
-            above.extend_from_slice(name.as_bytes());
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            let entry = Entry {
-                path: above.clone(),
-                kind: Kind::Directory,
-                target: Vec::new(),
-                size: 0,
-                mode: 0o755,
-                modified: now,
-            };
-            queue.push_back(archive::header(&entry, owner));
-            above.push(b'/');
+            descend(&mut place, name.as_bytes());
+            queue.push_back(archive::header(&new_directory(place.clone()), owner));
         }
-        above.extend_from_slice(&prefix);
+        descend(&mut place, &name);
         let pulse = Arc::new(Pulse::default());
-        let mut feed = Feed { items, queue, prefix: above, owner, left: 0, ended: false, pulse: Arc::clone(&pulse) };
+        let mut feed = Feed { items, queue, prefix: place, owner, left: 0, ended: false, pulse: Arc::clone(&pulse) };
         // A directory that is there already keeps its own mode and time.
-        if !feed.prefix.is_empty() {
+        if !name.is_empty() {
             feed.entry(root).map_err(|problem| error(SessionErrorKind::Local, problem))?;
         }
+        self.upload(to, feed, &pulse).await
+    }
+
+    async fn upload(&self, to: &RemotePath, feed: Feed, pulse: &Pulse) -> Result<(), SessionError> {
         let options = query::UploadToContainerOptions {
-            path: base.to_owned(),
+            path: "/".to_owned(),
             no_overwrite_dir_non_dir: Some("1".to_owned()),
             ..Default::default()
         };
@@ -404,6 +387,19 @@ impl Destination {
     }
 }
 
+/// Goes on to a part of a path in an archive.
+fn descend(place: &mut Vec<u8>, name: &[u8]) {
+    if !place.is_empty() && !name.is_empty() {
+        place.push(b'/');
+    }
+    place.extend_from_slice(name);
+}
+
+fn new_directory(path: Vec<u8>) -> Entry {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Entry { path, kind: Kind::Directory, target: Vec::new(), size: 0, mode: 0o755, modified: now }
+}
+
 /// A path in an archive without what its writers put around it: `./`, slashes at both ends.
 fn normal(path: &[u8]) -> Vec<u8> {
     let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
@@ -451,7 +447,7 @@ impl Pulse {
 struct Feed {
     items: mpsc::Receiver<TreeItem>,
     queue: VecDeque<Bytes>,
-    /// Where the tree's root goes below the directory that takes the archive; empty for that directory itself.
+    /// Where the tree's root goes, without the slash at the front.
     prefix: Vec<u8>,
     owner: Ownership,
     /// How much of the present file is still to come.
@@ -470,10 +466,7 @@ impl Feed {
             return Err(format!("`{}` leads out of the tree", entry.path));
         }
         let mut full = self.prefix.clone();
-        if !full.is_empty() && !path.is_empty() {
-            full.push(b'/');
-        }
-        full.extend_from_slice(path);
+        descend(&mut full, path);
         let (kind, target, size) = match entry.kind {
             EntryKind::File { size } => (Kind::File, Vec::new(), size),
             EntryKind::Directory => (Kind::Directory, Vec::new(), 0),

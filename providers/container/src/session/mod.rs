@@ -85,12 +85,12 @@ pub(crate) struct ContainerSession {
 impl ContainerSession {
     /// A session on a container that was just looked at.
     pub(crate) fn new(target: Target, podman: bool, container: &Container) -> Self {
-        let mut hidden = Vec::new();
+        // Podman takes these for empty. Docker copies from and to the layers below all that is mounted at the start, and
+        // says that all is well.
+        let mut hidden = ["/dev", "/proc", "/sys"].map(str::to_owned).to_vec();
         if !podman {
-            // Docker copies from and to the layers below what is mounted when the container starts.
             let mounts = container.mounts.iter().filter(|mount| mount.kind == "tmpfs").map(|mount| &mount.destination);
             hidden.extend(container.host_config.tmpfs.keys().chain(mounts).cloned());
-            hidden.extend(["/dev", "/proc", "/sys"].map(str::to_owned));
         }
         let directory = if container.config.directory.is_empty() { "/" } else { &container.config.directory };
         Self {

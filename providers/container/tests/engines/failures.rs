@@ -53,7 +53,7 @@ async fn a_name_in_use(lab: Lab) {
     let id = first.facts["container"].as_str().unwrap().get(..12).unwrap();
     assert_eq!(error.to_string(), format!("there is a container `{name}` already: `{id}`"));
     assert!(!error.may_exist());
-    assert_eq!(lab.containers().await, [name.clone()]);
+    assert_eq!(lab.containers().await, std::slice::from_ref(&name));
     lab.provider.release(&first).await.unwrap();
     // Twice in one batch is seen before anything is made.
     let orders = [lab.order(TINY, json!({"name": name})), lab.order(TINY, json!({"name": name}))];

@@ -27,6 +27,7 @@ mod actions;
 mod checkout;
 mod failures;
 mod files;
+mod pull;
 mod release;
 mod requests;
 mod session;

@@ -1,14 +1,17 @@
-//! How many requests things cost: counted by a socket between us and the engine.
+//! What goes over the wire: how many requests things cost, counted by a socket between us and the engine, and that a port
+//! does as well as a socket.
 
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use crate::support::{Lab, TINY};
+use broker_core::session::Command;
 
-on_both_engines!(a_checkout_is_three_requests_and_a_checkin_one);
+use crate::support::{Lab, TINY, file, get, provider, put, run};
+
+on_both_engines!(a_checkout_is_three_requests_and_a_checkin_one, an_engine_behind_a_port);
 
 /// Passes connections on to an engine, and notes the first line of each. The client makes one connection a request.
 fn counting(engine: String, socket: &std::path::Path) -> Arc<Mutex<Vec<String>>> {
@@ -74,4 +77,31 @@ async fn a_checkout_is_three_requests_and_a_checkin_one(lab: Lab) {
     other.provider.release(&host).await.unwrap();
     let checkin = take();
     assert_eq!(checkin.len(), 1, "{checkin:?}");
+}
+
+async fn an_engine_behind_a_port(lab: Lab) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("tcp://{}", listener.local_addr().unwrap());
+    let socket = lab.socket.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut engine = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut engine).await });
+        }
+    });
+    let remote = provider(&[("host", &uri)]);
+    let order = lab.order(TINY, json!({"ports": "80"}));
+    remote.prepare(std::slice::from_ref(&order)).await.unwrap();
+    let facts = remote.checkout(&order).await.unwrap();
+    assert!(facts.ports["80/tcp"].starts_with("127.0.0.1:"), "{:?}", facts.ports);
+    let mut host = lab.record(&order, facts).await;
+    host.endpoint = Some(remote.endpoint().await.unwrap());
+    assert_eq!(host.endpoint.as_ref().unwrap().uri, uri);
+    let session = remote.session(&host).await.unwrap();
+    let ran = run(&*session, &Command::words(["wc", "-c"]).stdin(vec![b'x'; 500_000])).await.unwrap();
+    assert_eq!(ran.stdout().trim(), "500000");
+    put(&*session, "/tmp/x", file(b"", 0o600, &[5; 300_000])).await.unwrap();
+    assert_eq!(get(&*session, "/tmp/x").await.unwrap()[b"".as_slice()].1, [5; 300_000]);
+    remote.release(&host).await.unwrap();
+    assert!(remote.find(&host).await.unwrap().is_empty());
 }

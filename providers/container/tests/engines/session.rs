@@ -236,7 +236,7 @@ async fn a_signal_reaches_the_children(lab: Lab) {
             assert_eq!(pieces.recv().await, Some(Output::Stdout(Bytes::from_static(b"up\n"))));
             sender.send(Input::Signal(Signal::Terminate)).await.unwrap();
             let mut text = String::new();
-            while let Some(Output::Stdout(bytes)) = pieces.recv().await {
+            while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = pieces.recv().await {
                 text.push_str(&String::from_utf8_lossy(&bytes));
             }
             drop(sender);

@@ -16,27 +16,27 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-pub const TINY: &str = "localhost/broker-testhost:tiny";
-pub const DEBIAN: &str = "localhost/broker-testhost:debian";
-pub const EXITS: &str = "localhost/broker-testhost:exits";
-pub const HEALTH: &str = "localhost/broker-testhost:health";
-pub const PORTS: &str = "localhost/broker-testhost:ports";
+pub(crate) const TINY: &str = "localhost/broker-testhost:tiny";
+pub(crate) const DEBIAN: &str = "localhost/broker-testhost:debian";
+pub(crate) const EXITS: &str = "localhost/broker-testhost:exits";
+pub(crate) const HEALTH: &str = "localhost/broker-testhost:health";
+pub(crate) const PORTS: &str = "localhost/broker-testhost:ports";
 
 /// One engine, and all that a test makes at it: what is left at its end is removed.
-pub struct Lab {
-    pub provider: Arc<dyn Provider>,
-    pub socket: String,
-    pub podman: bool,
+pub(crate) struct Lab {
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) socket: String,
+    pub(crate) podman: bool,
     /// What this test's containers can be told by.
     origin: String,
 }
 
 impl Lab {
-    pub fn docker() -> Self {
+    pub(crate) fn docker() -> Self {
         Self::at("/var/run/docker.sock", false)
     }
 
-    pub fn podman() -> Self {
+    pub(crate) fn podman() -> Self {
         Self::at("/run/podman/podman.sock", true)
     }
 
@@ -49,16 +49,16 @@ impl Lab {
     }
 
     /// The same engine behind another socket.
-    pub fn through(socket: &str, podman: bool) -> Self {
+    pub(crate) fn through(socket: &str, podman: bool) -> Self {
         let origin = format!("test-{}", HostId::generate());
         Self { provider: provider(&[("host", socket)]), socket: socket.to_owned(), podman, origin }
     }
 
-    pub fn order(&self, image: &str, args: Value) -> Order {
+    pub(crate) fn order(&self, image: &str, args: Value) -> Order {
         self.order_for("container_host", image, args)
     }
 
-    pub fn order_for(&self, action: &str, image: &str, args: Value) -> Order {
+    pub(crate) fn order_for(&self, action: &str, image: &str, args: Value) -> Order {
         let mut all = Args::from([(action.to_owned(), ArgValue::from(image))]);
         if let ArgValue::Map(map) = ArgValue::from_json(args) {
             all.extend(map);
@@ -69,14 +69,14 @@ impl Lab {
     }
 
     /// Checks a host out, and returns its record.
-    pub async fn host(&self, image: &str, args: Value) -> HostRecord {
+    pub(crate) async fn host(&self, image: &str, args: Value) -> HostRecord {
         let order = self.order(image, args);
         let facts = self.provider.checkout(&order).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         self.record(&order, facts).await
     }
 
     /// What comes of an order that is to fail, and that it left nothing.
-    pub async fn failure(&self, image: &str, args: Value) -> ProviderError {
+    pub(crate) async fn failure(&self, image: &str, args: Value) -> ProviderError {
         let order = self.order(image, args);
         let error = match self.provider.checkout(&order).await {
             Ok(facts) => panic!("a host was made: {facts:?}"),
@@ -87,7 +87,7 @@ impl Lab {
         error
     }
 
-    pub async fn record(&self, order: &Order, facts: HostFacts) -> HostRecord {
+    pub(crate) async fn record(&self, order: &Order, facts: HostFacts) -> HostRecord {
         let mut record = self.pending(order).await;
         record.absorb(facts);
         record.state = HostState::Active;
@@ -95,7 +95,7 @@ impl Lab {
     }
 
     /// A record as it is before the provider has answered.
-    pub async fn pending(&self, order: &Order) -> HostRecord {
+    pub(crate) async fn pending(&self, order: &Order) -> HostRecord {
         HostRecord {
             id: order.id,
             number: 0,
@@ -122,23 +122,23 @@ impl Lab {
         }
     }
 
-    pub async fn endpoint(&self) -> Endpoint {
+    pub(crate) async fn endpoint(&self) -> Endpoint {
         self.provider.endpoint().await.unwrap()
     }
 
     /// The names of the containers that this test has at the engine.
-    pub async fn containers(&self) -> Vec<String> {
+    pub(crate) async fn containers(&self) -> Vec<String> {
         let scope = Scope { argument: Some(format!("broker.origin={}", self.origin)) };
         let found = self.provider.list(&scope).await.unwrap();
         found.into_iter().filter_map(|found| found.facts.name).collect()
     }
 
-    pub async fn session(&self, host: &HostRecord) -> Arc<dyn Session> {
+    pub(crate) async fn session(&self, host: &HostRecord) -> Arc<dyn Session> {
         self.provider.session(host).await.unwrap()
     }
 
     /// Runs a line on a host that must succeed, and returns what it prints.
-    pub async fn line(&self, host: &HostRecord, line: &str) -> String {
+    pub(crate) async fn line(&self, host: &HostRecord, line: &str) -> String {
         let session = self.session(host).await;
         let ran = run(&*session, &Command::shell(line)).await.unwrap();
         assert!(ran.status.success(), "`{line}` ended with {}: {}{}", ran.status, ran.stdout(), ran.stderr());
@@ -146,11 +146,11 @@ impl Lab {
     }
 
     /// What the engine itself answers to a `GET`.
-    pub fn ask(&self, path: &str) -> (u16, Value) {
+    pub(crate) fn ask(&self, path: &str) -> (u16, Value) {
         self.call("GET", path)
     }
 
-    pub fn call(&self, method: &str, path: &str) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str) -> (u16, Value) {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         let request = format!("{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
@@ -187,14 +187,14 @@ impl Drop for Lab {
     }
 }
 
-pub fn provider(values: &[(&str, &str)]) -> Arc<dyn Provider> {
+pub(crate) fn provider(values: &[(&str, &str)]) -> Arc<dyn Provider> {
     let values = values.iter().map(|(key, value)| ((*key).to_owned(), ArgValue::from(*value))).collect();
     let settings = ProviderSettings { provider: "Container".to_owned(), values, ..ProviderSettings::default() };
     broker_container::factory().build(&settings).unwrap()
 }
 
 /// An error with all its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -207,24 +207,24 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// What a command came to.
 #[derive(Debug)]
-pub struct Ran {
-    pub status: ExitStatus,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 impl Ran {
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 }
 
 /// Runs a command with an empty standard input, and collects what it prints.
-pub async fn run(session: &dyn Session, command: &Command) -> Result<Ran, SessionError> {
+pub(crate) async fn run(session: &dyn Session, command: &Command) -> Result<Ran, SessionError> {
     let (output, mut pieces) = mpsc::channel(8);
     let collecting = async {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -240,18 +240,18 @@ pub async fn run(session: &dyn Session, command: &Command) -> Result<Ran, Sessio
     Ok(Ran { status: status?, stdout, stderr })
 }
 
-pub fn file(path: &[u8], mode: u32, contents: &[u8]) -> Vec<TreeItem> {
+pub(crate) fn file(path: &[u8], mode: u32, contents: &[u8]) -> Vec<TreeItem> {
     let kind = EntryKind::File { size: contents.len() as u64 };
     let mut items = vec![entry(path, kind, mode)];
     items.extend(contents.chunks(100_000).map(|piece| TreeItem::Data(Bytes::copy_from_slice(piece))));
     items
 }
 
-pub fn directory(path: &[u8], mode: u32) -> Vec<TreeItem> {
+pub(crate) fn directory(path: &[u8], mode: u32) -> Vec<TreeItem> {
     vec![entry(path, EntryKind::Directory, mode)]
 }
 
-pub fn symlink(path: &[u8], target: &str) -> Vec<TreeItem> {
+pub(crate) fn symlink(path: &[u8], target: &str) -> Vec<TreeItem> {
     vec![entry(path, EntryKind::Symlink { target: target.into() }, 0o777)]
 }
 
@@ -259,7 +259,11 @@ fn entry(path: &[u8], kind: EntryKind, mode: u32) -> TreeItem {
     TreeItem::Entry(TreeEntry { path: RemotePath::from_bytes(path.to_vec()), kind, mode, modified: 1_000_000_000 })
 }
 
-pub async fn put(session: &dyn Session, to: impl Into<RemotePath>, items: Vec<TreeItem>) -> Result<(), SessionError> {
+pub(crate) async fn put(
+    session: &dyn Session,
+    to: impl Into<RemotePath>,
+    items: Vec<TreeItem>,
+) -> Result<(), SessionError> {
     let (sender, receiver) = mpsc::channel(4);
     let sending = async move {
         for item in items {
@@ -274,7 +278,7 @@ pub async fn put(session: &dyn Session, to: impl Into<RemotePath>, items: Vec<Tr
 }
 
 /// A tree as a map of paths to what is there: `file MODE CONTENTS`, `dir MODE`, `link TARGET`.
-pub async fn get(
+pub(crate) async fn get(
     session: &dyn Session,
     from: impl Into<RemotePath>,
 ) -> Result<BTreeMap<Vec<u8>, (String, Vec<u8>)>, SessionError> {
