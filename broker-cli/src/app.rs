@@ -224,8 +224,8 @@ impl<'a> App<'a> {
         runtime()?.block_on(work)
     }
 
-    /// Runs work on hosts that can be dropped at any time: that is what Ctrl-C and SIGTERM do. What still runs on the hosts
-    /// when the work has failed or was dropped is ended.
+    /// Runs work on hosts that can be dropped at any time: that is what Ctrl-C and SIGTERM do. What still runs on the
+    /// hosts when the work has failed or was dropped is ended.
     pub(crate) fn drop_on_signal<T>(
         &self,
         hosts: &[Host],

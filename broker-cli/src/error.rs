@@ -368,7 +368,7 @@ fn other_directory() -> String {
     "`BROKER_DIRECTORY` can name another directory".to_owned()
 }
 
-/// What a person can do about an error of a provider. Its own words are the last cause; this is what follows from its kind.
+/// What a person can do about an error of a provider. Its own words are the last cause; this follows from its kind.
 fn hints_of_provider(error: &ProviderError) -> Vec<String> {
     let hint = match error.kind() {
         ErrorKind::Auth => "credentials are in the provider's section of the settings",
@@ -378,8 +378,7 @@ fn hints_of_provider(error: &ProviderError) -> Vec<String> {
         ErrorKind::Conflict => "free what is in the way, or ask for another name or port",
         ErrorKind::Timeout => "`--timeout` gives it more time",
         ErrorKind::Unreachable => {
-            "start the service, or say where it is in the provider's section of the settings file, which `broker --version` \
-             names"
+            "start the service, or say where it is in the provider's section of the settings file (`broker --version`)"
         }
         ErrorKind::BadRequest => "`broker checkout --help` lists what the providers take",
         ErrorKind::Failed => "the last cause is the provider's own word; try again when that is put right",

@@ -31,9 +31,9 @@ enum Target {
 }
 
 impl Report {
-    /// Looks for the option itself, since a command line that clap refuses is to be reported too. The file is emptied at
-    /// once: what it holds then can only come from this command, and that it can be written is known before anything
-    /// is done.
+    /// Looks for the option itself, since a command line that clap refuses is to be reported too. The file is emptied
+    /// at once: what it holds then can only come from this command, and that it can be written is known before
+    /// anything is done.
     pub(crate) fn begin(words: &[OsString]) -> Result<Self, CommandError> {
         let Some(path) = find(words) else { return Ok(Self::default()) };
         let path = fs::canonicalize(&path).unwrap_or(path);

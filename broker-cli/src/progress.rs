@@ -1,4 +1,5 @@
-//! How far hosts have come: a line a host on a terminal; without one, a line when something changes, and every so often.
+//! How far hosts have come: a line a host on a terminal; without one, a line when something changes, and every so
+//! often.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;

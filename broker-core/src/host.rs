@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::context::Core;
-use crate::engine;
+use crate::engine::{self, STOP_ALL, Unfinished};
 use crate::error::{Error, Result};
 use crate::id::HostId;
 use crate::inventory::HostRecord;
@@ -31,6 +31,9 @@ const PIECES: usize = 32;
 
 /// How large a piece of a file is, in bytes.
 const PIECE: usize = 256 * 1024;
+
+/// How long a command that was cut off may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(100);
@@ -178,6 +181,7 @@ impl Host {
             drop(input.try_send(Input::Data(stdin)));
         }
         engine::spawn(async move {
+            let _unfinished = Unfinished::begin();
             let streams = Streams { input: Some(receiver), output: sender };
             let end = command.deadline.and_then(|limit| begun.checked_add(limit));
             let deadline = async {
@@ -187,15 +191,22 @@ impl Host {
                 }
             };
             let outcome = tokio::select! {
-                outcome = session.run(&command, streams) => outcome,
-                () = wanted.cancelled() => return,
+                outcome = session.run(&command, streams) => Some(outcome),
+                () = wanted.cancelled() => None,
+                () = STOP_ALL.cancelled() => None,
                 () = deadline => {
                     let limit = crate::duration::format(command.deadline.unwrap_or_default());
                     let message = format!("`{command}` did not end within {limit}, and was ended");
-                    Err(SessionError::new(SessionErrorKind::Timeout, message))
+                    Some(Err(SessionError::new(SessionErrorKind::Timeout, message)))
                 }
             };
-            drop(reply.send(outcome));
+            if !matches!(outcome, Some(Ok(_))) {
+                // Whoever hears that it was ended must not find it running.
+                drop(tokio::time::timeout(ENDING, session.settled()).await);
+            }
+            if let Some(outcome) = outcome {
+                drop(reply.send(outcome));
+            }
         })?;
         Ok(running)
     }

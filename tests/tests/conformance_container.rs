@@ -1,5 +1,5 @@
 //! The suites, on Docker and on Podman, as equals.
-#![expect(clippy::unwrap_used, reason = "all of this runs inside of tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "all of this runs inside of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ struct Containers {
 impl Containers {
     fn new(place: &Place, engine: &str, image: &'static str) -> Self {
         let [engine, other] = [Engine::named(engine), Engine::named(engine).and_then(|engine| engine.other())]
-            .map(|engine| engine.expect("the suite needs both engines"));
+            .map(|engine| engine.expect("the suite needs Docker and Podman: to each, the other one is another place"));
         let wires = (!place.is_child()).then(|| {
             [("main", &engine), ("other", &other)]
                 .map(|(name, engine)| Proxy::start(&place.join(&format!("{name}.sock")), &engine.socket))
@@ -128,7 +128,8 @@ impl Containers {
     }
 
     fn failures(&self) -> Vec<Failure> {
-        let failure = |name, request, kinds, says: &str| Failure { name, request, kinds, says: says.to_owned(), stays: false };
+        let failure =
+            |name, request, kinds, says: &str| Failure { name, request, kinds, says: says.to_owned(), stays: false };
         let port = self.taken.as_ref().map_or(0, |taken| taken.local_addr().unwrap().port());
         let name = format!("{}-taken", self.place.word());
         self.engine.create(&name, &image("tiny"), (CASE, &self.place.word()));
@@ -170,7 +171,8 @@ impl Containers {
     }
 
     fn hosts(&self, at: At) -> BTreeSet<HostId> {
-        let ids = self.containers(at).into_iter().filter_map(|container| container.labels.get("broker.id")?.parse().ok());
+        let ids =
+            self.containers(at).into_iter().filter_map(|container| container.labels.get("broker.id")?.parse().ok());
         ids.collect()
     }
 
@@ -342,5 +344,22 @@ mod session_podman {
 mod session_docker_debian {
     use super::DockerDebian;
 
-    broker_tests::session_conformance!(DockerDebian);
+    // What depends on the shell and the programs of the host.
+    broker_tests::session_conformance! { DockerDebian =>
+        commands::outputs_are_apart_and_exact,
+        commands::one_word_is_a_line_and_several_are_words,
+        commands::words_survive_as_they_are,
+        commands::environment_and_directory_are_set,
+        commands::another_user_runs_it_or_it_is_said_that_none_can,
+        commands::what_cannot_be_run_is_an_error_that_names_it,
+        ends::a_deadline_ends_the_command_and_its_children,
+        ends::signals_arrive,
+        pty::a_terminal_is_given_on_request,
+        pty::a_terminal_has_a_size_that_changes,
+        pty::keys_reach_the_command,
+        pty::a_terminal_carries_much,
+        files::modes_and_times_are_kept,
+        trees::a_tree_goes_and_comes_back,
+        trees::names_that_are_no_text_survive,
+    }
 }

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use broker::prelude::*;
 use broker_core::HostId;
@@ -13,7 +15,7 @@ use broker_core::provider::{ErrorKind, ProviderFactory, Scope};
 use broker_core::settings::Settings;
 use broker_tests::conformance::provider::{Abilities, At, Failure, Obstacle, ProviderSubject, Weather};
 use broker_tests::conformance::session::{SessionSubject, Traits};
-use broker_tests::conformance::{Place, Subject};
+use broker_tests::conformance::{Case, Place, Subject};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -208,6 +210,50 @@ mod provider {
     use super::TestProvider;
 
     broker_tests::provider_conformance!(TestProvider);
+}
+
+/// Guards that are dropped while releases hang share one limit, and guards that are dropped one after the other, with
+/// work in between, do not. Both take more than that limit to see, so they do at the same time.
+#[test]
+fn only_guards_that_are_dropped_together_share_a_limit() {
+    broker_tests::conformance::run::<TestProvider>("::only_guards_that_are_dropped_together_share_a_limit", limits);
+}
+
+fn limits(case: &Case<TestProvider>) {
+    let limit = Duration::from_secs(60);
+    match case.role() {
+        None => {
+            let children = ["together", "apart"].map(|role| case.place.command(role).spawn().unwrap());
+            for (mut child, expected) in children.into_iter().zip([Some(9), None]) {
+                let status = child.wait().unwrap();
+                assert!(status.signal() == expected && (status.success() || expected.is_some()), "{status}");
+            }
+            // Those that hang.
+            assert_eq!(case.hosts().len(), 3);
+        }
+        Some("together") => {
+            let request = case.subject.stubborn(Obstacle::Hangs).count(3);
+            let guards = case.block(case.broker().checkout_many(request)).unwrap();
+            let one_by_one: Vec<HostGuard> = guards.into_iter().collect();
+            let begun = Instant::now();
+            drop(one_by_one);
+            let took = begun.elapsed();
+            assert!(took >= limit - Duration::from_secs(1) && took < limit + Duration::from_secs(10), "{took:?}");
+            // What hangs would hold up the end of the process as well.
+            kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+        }
+        Some(_) => {
+            let broker = case.broker();
+            let begun = Instant::now();
+            while begun.elapsed() < limit + Duration::from_secs(8) {
+                let request = case.subject.request().arg("slow_release", "2s");
+                let guard = case.block(broker.checkout(request)).unwrap();
+                let id = guard.id();
+                drop(guard);
+                assert!(!case.hosts().contains(&id), "after {:?} a drop did not wait", begun.elapsed());
+            }
+        }
+    }
 }
 
 mod session {

@@ -90,8 +90,8 @@ pub(crate) enum Command {
 Prints a line a host: number, hostname and name, with tabs between. They stay yours until you check them in, or their \
 lease ends. Hosts that could not be had are errors, and the exit status says so; those that could be had stay.
 
-What to get is an action, such as `--container-host IMAGE`, or a nick from the settings that names one. Options that are \
-not listed here are passed to the provider as arguments: `--key value`, `--key=value` and `key=value` mean the same. \
+What to get is an action, such as `--container-host IMAGE`, or a nick from the settings that names one. Options that \
+are not listed here are passed to the provider as arguments: `--key value`, `--key=value` and `key=value` mean the same. \
 `key=@FILE` reads the value from a JSON or YAML file.",
         after_help = "Examples:
   broker checkout --container-host ubi9
@@ -133,7 +133,8 @@ Their provider is not asked. Whatever exists there goes on existing, and nobody 
         long_about = "Show the hosts you have.
 
 The settings can choose the columns, as `inventory_fields`. A filter is a term such as `name<test` (contains), \
-`hostname=web` or `state!=active`, or an expression such as `state in [\"failed\", \"vanished\"] && age(checked_out_at) > 2h`.",
+`hostname=web` or `state!=active`, or an expression such as `state in [\"failed\", \"vanished\"] && \
+age(checked_out_at) > 2h`.",
         after_help = "Examples:
   broker inventory
   broker inventory --filter 'hostname<test,_broker_provider=Container'
@@ -177,9 +178,9 @@ Options that are not listed here are passed to the provider as arguments, as in 
         override_usage = "broker exec [OPTIONS] HOST... -- COMMAND...",
         long_about = "Run a command on hosts, on all of them at once.
 
-A command of one word is a line for the host's shell; several words are a program and its arguments, taken as they are. \
-The exit status is the command's, of many hosts the highest, and 255 if Broker itself failed. With many hosts each line \
-begins with its host.",
+A command of one word is a line for the host's shell; several words are a program and its arguments, taken as they \
+are. The exit status is the command's, of many hosts the highest, and 255 if Broker itself failed. With many hosts each \
+line begins with its host.",
         after_help = "Examples:
   broker exec 0 -- uname -r
   broker exec 0 1 2 -- 'dmesg | tail -n 3'
@@ -337,7 +338,7 @@ pub(crate) struct Extend {
 pub(crate) struct Execute {
     #[command(flatten)]
     pub(crate) wanted: Wanted,
-    /// How data that it gives back is printed: as in a log, raw (JSON on one line) or as YAML; text is text in the first two
+    /// How data that it gives back is printed: log (text, else YAML), raw (text, else JSON on one line) or yaml
     #[arg(short, long, value_enum, default_value_t = ExecutionFormat::Log, value_name = "FORMAT")]
     pub(crate) output_format: ExecutionFormat,
 }

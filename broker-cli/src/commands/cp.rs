@@ -74,10 +74,11 @@ pub(super) fn run(app: &App<'_>, options: &Cp) -> Outcome {
     let hosts: Vec<Host> = sources.iter().chain([&target]).filter_map(on).collect();
     app.drop_on_signal(&hosts, async {
         let target = into_directory(target, copied > 1).await?;
+        let mut failures = Vec::new();
         for source in sources {
-            copy(source, &target).await?;
+            failures.extend(copy(source, &target).await.err().map(CommandError::from));
         }
-        Ok(())
+        if failures.is_empty() { Ok(()) } else { Err(Failure(failures)) }
     })?;
     app.report.put("output", json!({"copied": copied}));
     Ok(0)
@@ -98,8 +99,8 @@ fn find(broker: &Broker, records: &[HostRecord], place: &Place) -> Result<Found,
     }
 }
 
-/// A target that is a directory is what the sources go into, and one that several sources go into has to be one. What is
-/// missing on the way there is made.
+/// A target that is a directory is what the sources go into, and one that several sources go into has to be one. What
+/// is missing on the way there is made.
 async fn into_directory(target: Found, several: bool) -> Result<Found, Failure> {
     match target {
         Found::Here(path) => match several && path.exists() && !path.is_dir() {

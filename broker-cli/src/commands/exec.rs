@@ -65,21 +65,32 @@ pub(super) fn pty() -> PtyRequest {
 /// Runs a command on one host, with our own outputs, and our input where that is wanted.
 pub(super) fn attached(app: &App<'_>, record: HostRecord, command: Command, interactive: bool) -> Outcome {
     let host = app.broker.host(record);
-    let terminal = command.pty.is_some();
+    let asked = command.pty.as_ref().map(|pty| pty.size);
+    let terminal = asked.is_some();
     let raw = if terminal && interactive { RawMode::begin() } else { Ok(None) };
     let raw = raw.map_err(|error| CommandError::new(Code::Failed, format!("cannot set up the terminal: {error}")))?;
     let run = async {
+        // Listened for from before the start, which takes its time.
+        let resized = signal(SignalKind::window_change());
+        let mut resized = resized.map_err(|error| CommandError::new(Code::Failed, error))?;
         let mut running = host.start(command).await?;
         give_input(&mut running, interactive, terminal);
-        let mut resized =
-            signal(SignalKind::window_change()).map_err(|error| CommandError::new(Code::Failed, error))?;
+        let mut is_silent = true;
         loop {
             tokio::select! {
-                piece = running.next() => match piece {
-                    Some(Output::Stdout(bytes)) => app.console.print(&bytes)?,
-                    Some(Output::Stderr(bytes)) => app.console.print_error(&bytes)?,
-                    None => break,
-                },
+                piece = running.next() => {
+                    match piece {
+                        Some(Output::Stdout(bytes)) => app.console.print(&bytes)?,
+                        Some(Output::Stderr(bytes)) => app.console.print_error(&bytes)?,
+                        None => break,
+                    }
+                    // Before a command runs, the size of its terminal may not be for changing.
+                    let size = terminal::size().filter(|_| terminal && is_silent);
+                    if let Some(size) = size.filter(|size| asked != Some(*size)) {
+                        running.resize(size).await;
+                    }
+                    is_silent = false;
+                }
                 Some(()) = resized.recv(), if terminal => {
                     if let Some(size) = terminal::size() {
                         running.resize(size).await;

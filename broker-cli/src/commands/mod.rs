@@ -106,7 +106,8 @@ fn resolve(app: &App<'_>, request: &HostRequest, wanted: broker::Wanted) -> Resu
     app.report.put("provider", resolved.provider.as_str());
     app.report.put("action", resolved.action.as_str());
     app.report.put("arguments", args_to_json(&resolved.args, app.secrets()));
-    tracing::info!(target: FILE_ONLY, instance = resolved.instance.as_deref(), "{} times {}", resolved.count, resolved.wanted);
+    let instance = resolved.instance.as_deref();
+    tracing::info!(target: FILE_ONLY, instance, "{} times {}", resolved.count, resolved.wanted);
     Ok(resolved)
 }
 

@@ -53,6 +53,11 @@ pub trait Session: Send + Sync {
         false
     }
 
+    /// Waits until what was running in calls of [`run`](Self::run) that were dropped has ended on the host.
+    ///
+    /// By default it returns at once: for sessions that have ended it by the time the call is dropped.
+    async fn settled(&self) {}
+
     /// Closes the connection. Commands that are running end.
     async fn close(&self);
 }

@@ -95,8 +95,10 @@ impl Groups {
     pub(crate) async fn leave(&self, engine: &Engine, group: &str) -> Result<(), ProviderError> {
         let mut known = self.known.lock().await;
         known.remove(group);
+        let podman = engine.about().await?.podman;
         for network in named(engine, group).await?.iter().filter(|network| is_ours(network, group)) {
-            let removing = engine.docker().remove_network(&network.id);
+            // Podman sees that a network is in use by its name alone; Docker's names may stand for several.
+            let removing = engine.docker().remove_network(if podman { &network.name } else { &network.id });
             let removed = match tokio::time::timeout(engine.timeout(), removing).await {
                 Ok(answer) => answer,
                 Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
@@ -154,6 +156,7 @@ async fn make(engine: &Engine, group: &str) -> Result<Network, ProviderError> {
     let chosen = chosen.ok_or_else(|| ProviderError::new(ErrorKind::Failed, format!("{doing}: it is not there")))?;
     if let Some(ours) = ours.filter(|ours| *ours != chosen.id && is_ours(&chosen, group)) {
         tracing::debug!(group, "another process has made the group's network too.");
+        // Only Docker comes here: Podman's networks have names of their own.
         if let Err(error) = engine.docker().remove_network(&ours).await {
             tracing::debug!(group, %error, "could not remove a network that is one too many.");
         }

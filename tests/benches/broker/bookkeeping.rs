@@ -28,9 +28,9 @@ pub(crate) fn run(bench: &mut Bench) -> Result {
         let rounds = bench.rounds(40);
         let [none, few, many] =
             in_turn(rounds, [&mut || checkout(none), &mut || checkout(few), &mut || checkout(many)])?;
-        bench.row("bookkeeping/process/100:0/cpu", cpu(&few), cpu(&none), Target::None);
-        bench.row("bookkeeping/process/100000:100/cpu", cpu(&many), cpu(&few), TARGET);
-        bench.row("bookkeeping/process/100000:100/wall", wall(&many), wall(&few), TARGET);
+        bench.row("bookkeeping/process/100:0/cpu", &cpu(&few), &cpu(&none), Target::None);
+        bench.row("bookkeeping/process/100000:100/cpu", &cpu(&many), &cpu(&few), TARGET);
+        bench.row("bookkeeping/process/100000:100/wall", &wall(&many), &wall(&few), TARGET);
     }
     if library {
         let rounds = bench.rounds(20);
@@ -39,10 +39,10 @@ pub(crate) fn run(bench: &mut Bench) -> Result {
         let file = OpenOptions::new().append(true).create(true).open(none.join("floor"))?;
         let mut append = || here(|| (0..CHECKOUTS).try_for_each(|_| floor::append_synced(&file, bytes, 2)));
         let [few, many, floor] = in_turn(rounds, [&mut || checkouts(few), &mut || checkouts(many), &mut append])?;
-        bench.row("bookkeeping/library/100:append/cpu", cpu(&few), cpu(&floor), Target::None);
-        bench.row("bookkeeping/library/100:append/wall", wall(&few), wall(&floor), Target::None);
-        bench.row("bookkeeping/library/100000:100/cpu", cpu(&many), cpu(&few), TARGET);
-        bench.row("bookkeeping/library/100000:100/wall", wall(&many), wall(&few), TARGET);
+        bench.row("bookkeeping/library/100:append/cpu", &cpu(&few), &cpu(&floor), Target::None);
+        bench.row("bookkeeping/library/100:append/wall", &wall(&few), &wall(&floor), Target::None);
+        bench.row("bookkeeping/library/100000:100/cpu", &cpu(&many), &cpu(&few), TARGET);
+        bench.row("bookkeeping/library/100000:100/wall", &wall(&many), &wall(&few), TARGET);
     }
     Ok(())
 }

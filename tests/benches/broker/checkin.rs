@@ -42,7 +42,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result {
     };
     let mut append = || child(&mut floor::append(&scratch.path().join("floor"), bytes, writes)?);
     let [ours, floor] = in_turn(bench.rounds(10), [&mut check_in, &mut append])?;
-    bench.row("checkin/1000/cpu", cpu(&ours), cpu(&floor), Target::AtMost(Value::Seconds(1.0)));
-    bench.row("checkin/1000/wall", wall(&ours), wall(&floor), Target::None);
+    bench.row("checkin/1000/cpu", &cpu(&ours), &cpu(&floor), Target::AtMost(Value::Seconds(1.0)));
+    bench.row("checkin/1000/wall", &wall(&ours), &wall(&floor), Target::None);
     Ok(())
 }

@@ -6,8 +6,8 @@ use broker::block_on;
 use broker::prelude::*;
 
 use crate::engine::{Api, Engine, IMAGE, LABEL};
-use crate::measure::{in_turn, median, timed};
-use crate::report::{Bench, Target, Value};
+use crate::measure::{in_turn, seconds, timed};
+use crate::report::{Bench, Target};
 use crate::{Result, fixtures};
 
 const TARGET: Target = Target::Times(1.15);
@@ -34,12 +34,10 @@ pub(crate) fn run(bench: &mut Bench, engine: &Engine) -> Result {
             Ok((out, back))
         };
         let [ours, floor] = in_turn(bench.rounds(rounds), [&mut ours, &mut floor])?;
-        let wall = |samples: &[(Duration, Duration)], of: fn(&(Duration, Duration)) -> Duration| {
-            Value::Seconds(median(samples.iter().map(|sample| of(sample).as_secs_f64())))
-        };
-        let (out, back) = (|sample: &(Duration, Duration)| sample.0, |sample: &(Duration, Duration)| sample.1);
-        bench.row(&format!("{case}/out"), wall(&ours, out), wall(&floor, out), TARGET);
-        bench.row(&format!("{case}/in"), wall(&ours, back), wall(&floor, back), TARGET);
+        let out = |samples: &[(Duration, Duration)]| seconds(samples.iter().map(|(out, _)| *out));
+        let back = |samples: &[(Duration, Duration)]| seconds(samples.iter().map(|(_, back)| *back));
+        bench.row(&format!("{case}/out"), &out(&ours), &out(&floor), TARGET);
+        bench.row(&format!("{case}/in"), &back(&ours), &back(&floor), TARGET);
     }
     Ok(())
 }

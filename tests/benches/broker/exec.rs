@@ -67,7 +67,7 @@ fn measure(
         })
     };
     let [ours, floor] = in_turn(bench.rounds(rounds), [&mut ours, &mut floor])?;
-    bench.row(&format!("{case}/wall"), wall(&ours), wall(&floor), Target::None);
-    bench.row(&format!("{case}/cpu"), cpu(&ours), cpu(&floor), Target::None);
+    bench.row(&format!("{case}/wall"), &wall(&ours), &wall(&floor), Target::None);
+    bench.row(&format!("{case}/cpu"), &cpu(&ours), &cpu(&floor), Target::None);
     Ok(())
 }

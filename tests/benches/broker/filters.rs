@@ -28,7 +28,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result {
         let mut select = || here(|| Ok(black_box(Filter::parse(text)?.select(&views, known.clone(), now)?)));
         let mut look_up = || here(|| Ok(black_box(views.iter().filter(|view| view.contains_key("hostname")).count())));
         let [ours, floor] = in_turn(bench.rounds(30), [&mut select, &mut look_up])?;
-        bench.row(&format!("{case}/cpu"), cpu(&ours), cpu(&floor), Target::None);
+        bench.row(&format!("{case}/cpu"), &cpu(&ours), &cpu(&floor), Target::None);
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result {
         let mut load = || here(|| Ok(read(directory.path())?));
         let mut parse = || here(|| floor::parse_lines(&directory.path().join("inventory.jsonl")));
         let [ours, floor] = in_turn(bench.rounds(20), [&mut load, &mut parse])?;
-        bench.row(&format!("{case}/cpu"), cpu(&ours), cpu(&floor), Target::None);
+        bench.row(&format!("{case}/cpu"), &cpu(&ours), &cpu(&floor), Target::None);
     }
     Ok(())
 }
@@ -55,6 +55,6 @@ fn measure(
     let mut list = || child(bench.broker(directory).args(arguments));
     let mut parse = || child(&mut floor::parse(read)?);
     let [ours, floor] = in_turn(bench.rounds(rounds), [&mut list, &mut parse])?;
-    bench.row(&format!("{case}/cpu"), cpu(&ours), cpu(&floor), target);
+    bench.row(&format!("{case}/cpu"), &cpu(&ours), &cpu(&floor), target);
     Ok(())
 }

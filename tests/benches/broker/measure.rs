@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::report::Value;
+use crate::report::{Samples, Value};
 
 /// What something cost.
 #[derive(Debug, Clone, Copy)]
@@ -94,14 +94,19 @@ fn cpu_of(usage: &libc::rusage) -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// Does several things in turn, `rounds` times, and gives the samples of each. A round before them warms up.
+/// Does several things in turn, `rounds` times, and gives the samples of each. Every other round goes backwards, so that
+/// nothing has the better place. A round before them warms up.
 pub(crate) fn in_turn<T, const N: usize>(
     rounds: usize,
     mut works: [&mut dyn FnMut() -> Result<T>; N],
 ) -> Result<[Vec<T>; N]> {
     let mut samples: [Vec<T>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
     for round in 0..=rounds {
-        for (work, samples) in works.iter_mut().zip(&mut samples) {
+        let mut each: Vec<_> = works.iter_mut().zip(&mut samples).collect();
+        if round % 2 == 1 {
+            each.reverse();
+        }
+        for (work, samples) in each {
             let sample = work()?;
             if round > 0 {
                 samples.push(sample);
@@ -119,14 +124,18 @@ pub(crate) fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     if numbers.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.wrapping_sub(1)), at(half)) }
 }
 
-pub(crate) fn wall(samples: &[Usage]) -> Value {
-    Value::Seconds(median(samples.iter().map(|usage| usage.wall.as_secs_f64())))
+pub(crate) fn wall(usages: &[Usage]) -> Samples {
+    seconds(usages.iter().map(|usage| usage.wall))
 }
 
-pub(crate) fn cpu(samples: &[Usage]) -> Value {
-    Value::Seconds(median(samples.iter().map(|usage| usage.cpu.as_secs_f64())))
+pub(crate) fn cpu(usages: &[Usage]) -> Samples {
+    seconds(usages.iter().map(|usage| usage.cpu))
 }
 
-pub(crate) fn peak(samples: &[Usage]) -> Value {
-    Value::Bytes(median(samples.iter().map(|usage| usage.peak as f64)))
+pub(crate) fn peak(usages: &[Usage]) -> Samples {
+    Samples { of: Value::Bytes, numbers: usages.iter().map(|usage| usage.peak as f64).collect() }
+}
+
+pub(crate) fn seconds(times: impl Iterator<Item = Duration>) -> Samples {
+    Samples { of: Value::Seconds, numbers: times.map(|time| time.as_secs_f64()).collect() }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::Result;
+use crate::measure::median;
 
 /// A figure.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,25 @@ impl fmt::Display for Value {
     }
 }
 
+/// What came of the rounds of one thing, in their order.
+#[derive(Debug, Clone)]
+pub(crate) struct Samples {
+    /// What the numbers count.
+    pub(crate) of: fn(f64) -> Value,
+    pub(crate) numbers: Vec<f64>,
+}
+
+impl Samples {
+    /// Something that does not change from one round to the next.
+    pub(crate) fn count(count: f64) -> Self {
+        Self { of: Value::Count, numbers: vec![count] }
+    }
+
+    fn median(&self) -> Value {
+        (self.of)(median(self.numbers.iter().copied()))
+    }
+}
+
 /// What a figure is held against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
@@ -44,16 +64,6 @@ pub(crate) enum Target {
     AtMost(Value),
     /// So many times the floor.
     Times(f64),
-}
-
-impl Target {
-    fn limit(self, floor: Value) -> Option<f64> {
-        match self {
-            Self::None => None,
-            Self::AtMost(value) => Some(value.number()),
-            Self::Times(times) => Some(floor.number() * times),
-        }
-    }
 }
 
 impl fmt::Display for Target {
@@ -130,22 +140,28 @@ impl Bench {
         command
     }
 
-    /// Prints a figure.
-    pub(crate) fn row(&mut self, name: &str, ours: Value, floor: Value, target: Target) {
-        let ratio = ours.number() / floor.number();
-        let ratio = if ratio.is_finite() { format!("{ratio:.2}") } else { "-".to_owned() };
-        let verdict = match target.limit(floor) {
+    /// Prints a figure. The ratio is the median of those of the rounds, which what the machine does from one round to
+    /// the next does not touch.
+    pub(crate) fn row(&mut self, name: &str, ours: &Samples, floor: &Samples, target: Target) {
+        let ratio = median(ours.numbers.iter().zip(&floor.numbers).map(|(ours, floor)| ours / floor));
+        let (ours, floor) = (ours.median(), floor.median());
+        let met = match target {
+            Target::None => None,
+            Target::AtMost(limit) => Some(ours.number() <= limit.number()),
+            Target::Times(limit) => Some(ratio <= limit),
+        };
+        let verdict = match met {
             None => "",
-            Some(limit) if ours.number() <= limit => {
+            Some(true) => {
                 self.met += 1;
                 "ok"
             }
-            Some(_) => {
+            Some(false) => {
                 self.over.push(name.to_owned());
                 "over"
             }
         };
-        println!("{name:<34} {ours:>10} {floor:>10} {ratio:>7}  {target:<11} {verdict}");
+        println!("{name:<34} {ours:>10} {floor:>10} {ratio:>7.2}  {target:<11} {verdict}");
     }
 
     /// Prints something that explains the rows above.

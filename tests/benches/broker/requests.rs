@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::engine::{Engine, IMAGE, LABEL};
 use crate::measure::child;
 use crate::proxy::Proxy;
-use crate::report::{Bench, Target, Value};
+use crate::report::{Bench, Samples, Target, Value};
 use crate::{Result, fixtures};
 
 const MANY: u32 = 10;
@@ -39,12 +39,12 @@ pub(crate) fn run(bench: &mut Bench, engine: &Engine) -> Result {
         [("checkout", &one.checkout, &many.checkout, CHECKOUT), ("checkin", &one.checkin, &many.checkin, CHECKIN)];
     for (way, one, many, floor) in ways {
         let each = (many.len() as f64 - one.len() as f64) / f64::from(MANY - 1);
-        let floor = Value::Count(floor);
-        bench.row(&format!("{case}/{way}"), Value::Count(each), floor, Target::AtMost(floor));
+        let target = Target::AtMost(Value::Count(floor));
+        bench.row(&format!("{case}/{way}"), &Samples::count(each), &Samples::count(floor), target);
         bench.note(&format!("a process that does one: {}", one.join(", ")));
     }
-    let all = Value::Count(one.exec.len() as f64);
-    bench.row(&format!("{case}/exec"), all, Value::Count(EXEC), Target::None);
+    let all = Samples::count(one.exec.len() as f64);
+    bench.row(&format!("{case}/exec"), &all, &Samples::count(EXEC), Target::None);
     bench.note(&format!("a process that does one: {}", one.exec.join(", ")));
     Ok(())
 }

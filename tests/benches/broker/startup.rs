@@ -24,8 +24,8 @@ pub(crate) fn run(bench: &mut Bench) -> Result {
     let mut start = || child(bench.broker(directory.path()).arg("--version"));
     let mut floor = || child(&mut Command::new(&program));
     let [ours, floor] = in_turn(bench.rounds(50), [&mut start, &mut floor])?;
-    bench.row("start-up/cpu", cpu(&ours), cpu(&floor), Target::AtMost(Value::Seconds(0.010)));
+    bench.row("start-up/cpu", &cpu(&ours), &cpu(&floor), Target::AtMost(Value::Seconds(0.010)));
     // Whatever this program has resident is a lower bound of what its children count, the floor's among them.
-    bench.row("start-up/memory", peak(&ours), peak(&floor), Target::AtMost(Value::Bytes(f64::from(15 << 20))));
+    bench.row("start-up/memory", &peak(&ours), &peak(&floor), Target::AtMost(Value::Bytes(f64::from(15 << 20))));
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bollard::models::ExecConfig;
 use broker_core::HostId;
-use broker_core::session::{Command, ExitStatus, Input, Output, SessionError, SessionErrorKind, Signal, Streams};
+use broker_core::session::{
+    Command, ExitStatus, Input, Output, PtySize, SessionError, SessionErrorKind, Signal, Streams,
+};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -26,6 +28,10 @@ const END: &str = include_str!("end.sh");
 /// How often, and with what pause, a command that is to end is looked for: it may just be starting.
 const END_ATTEMPTS: u32 = 20;
 const END_PAUSE: Duration = Duration::from_millis(150);
+
+/// How often, and with what pause, a terminal that is not there yet is given its size.
+const RESIZE_ATTEMPTS: u32 = 10;
+const RESIZE_PAUSE: Duration = Duration::from_millis(30);
 
 /// How long one look may take.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -82,10 +88,8 @@ pub(super) async fn run(
         }
     };
     let Attached { mut output, input: writer } = attached;
-    if let Some(pty) = terminal
-        && let Err(error) = engine.resize_exec(&exec, pty.size.rows, pty.size.columns).await
-    {
-        tracing::debug!(%error, "could not set the size of a terminal.");
+    if let Some(pty) = terminal {
+        resize(target, &exec, pty.size).await;
     }
     let Streams { input, output: sink } = streams;
     let feeding = feed(target, command, &exec, &mark, writer, input);
@@ -252,9 +256,7 @@ async fn feed(
                     drop(writer.flush().await);
                 }
                 Input::Resize(size) => {
-                    if let Err(error) = target.engine.resize_exec(exec, size.rows, size.columns).await {
-                        tracing::debug!(%error, "could not set the size of a terminal.");
-                    }
+                    resize(target, exec, size).await;
                 }
                 Input::Signal(signal) => {
                     signal_marked(target, command.user.as_deref(), mark, signal).await;
@@ -266,6 +268,17 @@ async fn feed(
     // Half of the connection: the command sees the end of its input, and its output still comes.
     drop(writer.shutdown().await);
     std::future::pending().await
+}
+
+/// Sets the size of a command's terminal. Podman refuses until the command has really started.
+async fn resize(target: &Target, exec: &str, size: PtySize) {
+    for _ in 0..RESIZE_ATTEMPTS {
+        match target.engine.resize_exec(exec, size.rows, size.columns).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "could not set the size of a terminal."),
+        }
+        tokio::time::sleep(RESIZE_PAUSE).await;
+    }
 }
 
 /// Signals what carries the mark. Whether anything did; nothing where the container could not be asked.

@@ -134,6 +134,14 @@ impl Session for ContainerSession {
         self.until_closed(self.get_tree(from, items)).await
     }
 
+    async fn settled(&self) {
+        self.running.close();
+        self.running.wait().await;
+        if !self.closing.is_cancelled() {
+            self.running.reopen();
+        }
+    }
+
     /// Waits, ten seconds at the most, until the commands of this session have ended: also those whose futures were
     /// dropped before.
     async fn close(&self) {

@@ -207,8 +207,9 @@ async fn a_terminal(lab: Lab) {
     let resize = Input::Resize(PtySize { columns: 55, rows: 11 });
     let (sender, receiver) = mpsc::channel(4);
     let (output, mut pieces) = mpsc::channel(4);
-    let command = Command::shell("read answer; echo \"got $answer\"; stty size").pty(pty);
+    let command = Command::shell("echo ready; read answer; echo \"got $answer\"; stty size").pty(pty);
     let talking = async move {
+        assert!(pieces.recv().await.is_some());
         sender.send(resize).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         sender.send(Input::Data(Bytes::from_static(b"yes\n"))).await.unwrap();

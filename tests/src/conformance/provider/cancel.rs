@@ -11,10 +11,10 @@ use super::{ProviderSubject, chain, check_in, kinds, records};
 use crate::wait;
 
 /// When a checkout is cancelled, from its beginning. Some of them take longer than any of this.
-const DELAYS: [u64; 8] = [0, 3, 15, 40, 90, 180, 350, 700];
+const DELAYS: [u64; 6] = [0, 15, 60, 150, 300, 700];
 
 /// More than it takes to give up and undo, less than it takes to hang.
-const WHILE: Duration = Duration::from_secs(20);
+const WHILE: Duration = Duration::from_secs(30);
 
 /// Quick ones and slow ones by turns.
 fn three<S: ProviderSubject>(case: &Case<S>, turn: usize) -> HostRequest {
@@ -85,7 +85,11 @@ pub fn a_checkout_that_takes_too_long_is_undone<S: ProviderSubject>(case: &Case<
     case.nothing_is_left();
     case.block(async {
         let request = case.subject.slow().timeout(Duration::from_millis(400)).count(2);
-        assert!(case.broker().checkout_kept(request).await.unwrap().iter().all(Result::is_err));
+        // Where already the preparation took too long, that is one error for all of them.
+        match case.broker().checkout_kept(request).await {
+            Ok(outcomes) => assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}"),
+            Err(error) => assert_eq!(kinds(&error), [ErrorKind::Timeout], "{}", chain(&error)),
+        }
     });
     case.nothing_is_left();
 }
@@ -94,7 +98,7 @@ pub fn a_checkout_that_takes_too_long_is_undone<S: ProviderSubject>(case: &Case<
 pub fn a_provider_that_hangs_is_undone<S: ProviderSubject>(case: &Case<S>) {
     case.block(async {
         let begun = Instant::now();
-        let request = case.subject.stuck().timeout(Duration::from_millis(500)).count(2);
+        let request = case.subject.stuck().timeout(Duration::from_secs(4)).count(2);
         let Error::Checkout(error) = case.broker().checkout_many(request).await.unwrap_err() else {
             panic!("not an error of single hosts");
         };

@@ -8,7 +8,7 @@ use super::super::Case;
 use super::{ProviderSubject, chain, check_in, records};
 
 /// When a process is killed, from the moment in which it begins.
-const DELAYS: [u64; 8] = [0, 5, 20, 50, 110, 220, 450, 900];
+const DELAYS: [u64; 6] = [0, 20, 60, 150, 350, 900];
 
 /// A process is killed while it checks three hosts out: what is active exists, and the rest can be settled by its id.
 pub fn a_process_killed_while_it_checks_out<S: ProviderSubject>(case: &Case<S>) {
@@ -62,7 +62,7 @@ pub fn a_process_killed_while_it_checks_in<S: ProviderSubject>(case: &Case<S>) {
             std::thread::park();
         }
     }
-    for delay in DELAYS.into_iter().take(6) {
+    for delay in [0, 5, 20, 60, 150] {
         case.block(case.kept(&broker, case.subject.request().count(3)));
         let child = case.place.start("checkin");
         case.place.await_sign("begun");

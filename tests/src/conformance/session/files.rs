@@ -23,7 +23,7 @@ async fn run(host: &Host, words: &[&str]) -> String {
 /// Contents of every size come back byte by byte, by themselves and from file to file.
 pub fn contents_come_back_as_they_were<S: SessionSubject>(case: &Case<S>) {
     case.on_host(async |host, directory| {
-        let counts = [0, 1, 511, 512, 513, 65_535, 65_536, 65_537, (1 << 20) + 1, 5_000_001];
+        let counts = [0, 1, 512, 65_537, (1 << 20) + 1, 5_000_001];
         let there_and_back = counts.into_iter().map(async |count| {
             let bytes = noise(count as u64, count);
             let path = format!("{directory}/bytes-{count}");
@@ -93,35 +93,15 @@ pub fn names_of_every_kind<S: SessionSubject>(case: &Case<S>) {
     case.on_host(async |host, directory| {
         let long = "n".repeat(200);
         let names = [
-            "plain",
             "with space",
-            " leading",
-            "trailing ",
-            "-dash",
             "--force",
-            "quote's",
-            "double\"quote",
+            "quote's \"and\"",
             "back\\slash",
             "new\nline",
-            "tab\there",
-            "$HOME",
-            "`id`",
-            "$(id)",
-            "a;b",
-            "a&b",
+            "$(id) `id` $HOME",
             "*",
-            "?",
             "[x]",
-            "~",
-            "#",
-            "!",
-            "%s",
-            "{a,b}",
             "é漢🦀",
-            ".hidden",
-            "...",
-            "=",
-            "a:b",
             &long,
         ];
         let there_and_back = names.iter().map(async |name| {
@@ -133,16 +113,13 @@ pub fn names_of_every_kind<S: SessionSubject>(case: &Case<S>) {
             fs::create_dir_all(here.parent().unwrap()).unwrap();
             host.get(path.clone(), &here).await.unwrap_or_else(named);
             assert_eq!(fs::read(&here).unwrap(), name.as_bytes(), "{name:?}");
-            host.put(&here, format!("{directory}/again/{name}")).await.unwrap_or_else(named);
-            let again = host.read(format!("{directory}/again/{name}")).await;
-            assert_eq!(again.unwrap_or_else(|error| panic!("{name:?}: {}", error_chain(&error))), *name, "{name:?}");
+            assert_eq!(host.read(path.clone()).await.unwrap(), *name, "{name:?}");
         });
         join_all(there_and_back).await;
         // By their bytes: no name was taken for something else.
-        let line = format!("cd '{directory}/again' && find . -type f | tr '\\n' _ | wc -c; cd .. && find . ! -path './again*' -type f | tr '\\n' _ | wc -c");
-        let seen = output(host, line).await;
+        let line = format!("cd '{directory}' && find . -type f | tr '\\n' _ | wc -c");
         let expected: usize = names.iter().map(|name| "./\n".len() + name.len()).sum();
-        assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), [expected.to_string(), expected.to_string()]);
+        assert_eq!(output(host, line).await.trim(), expected.to_string());
     });
 }
 

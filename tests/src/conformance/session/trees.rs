@@ -123,13 +123,19 @@ pub fn names_that_are_no_text_survive<S: SessionSubject>(case: &Case<S>) {
         let here = case.scratch("here");
         fs::create_dir(&here).unwrap();
         let names: [&[u8]; 5] = [b"latin-\xe9", b"\xff\xfe", b"\xc3\x28", b"\x80", b"half-\xf0\x9f"];
-        for name in names {
+        // And names that are text, and may be taken for something else than a name.
+        let odd = [
+            " leading", "trailing ", "-dash", "--", "quote's", "double\"quote", "back\\slash", "new\nline", "tab\there", "$HOME",
+            "`id`", "a;b", "a&b", "*", "?", "[x]", "~", "#", "!", "%s", "{a,b}", "é漢🦀", ".hidden", "...", "=", "a:b",
+        ];
+        let names: Vec<&[u8]> = names.into_iter().chain(odd.iter().map(|name| name.as_bytes())).collect();
+        for name in &names {
             fs::write(here.join(OsStr::from_bytes(name)), name).unwrap();
         }
         symlink(OsStr::from_bytes(b"to-\xe9"), here.join(OsStr::from_bytes(b"link-\xe9"))).unwrap();
         host.put(&here, format!("{directory}/tree")).await.unwrap();
         let line = format!(
-            "cd '{directory}/tree' && for f in *; do printf '%s' \"$f\" | od -An -v -tx1 | tr -d ' \\n'; echo; done"
+            "cd '{directory}/tree' && for f in * .h* ...; do printf '%s' \"$f\" | od -An -v -tx1 | tr -d ' \\n'; echo; done"
         );
         let mut seen: Vec<String> = output(host, line).await.lines().map(str::to_owned).collect();
         let hex = |name: &[u8]| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

@@ -15,13 +15,11 @@ on_each_engine!(
     an_image_that_is_nowhere,
     a_port_in_use,
     a_name_in_use,
-    a_name_for_several,
     an_image_that_exits_at_once,
     what_is_never_ready,
-    arguments_that_do_not_do,
     one_bad_host_of_a_batch_leaves_the_good_ones,
-    a_network_that_is_nowhere,
-    every_error_comes_with_a_hint,
+    a_network_that_is_nowhere;
+    docker: a_name_for_several, arguments_that_do_not_do, every_error_comes_with_a_hint,
 );
 
 impl Lab {

@@ -13,10 +13,10 @@ use crate::support::Env;
 on_each_engine!(
     trees_go_both_ways_with_bytes_modes_and_links,
     files_go_where_they_are_told,
-    a_path_with_a_colon_can_be_here,
     what_cannot_be_copied_is_named,
     hosts_copy_to_each_other,
-    a_large_file_goes_both_ways_in_constant_memory,
+    a_large_file_goes_both_ways_in_constant_memory;
+    docker: a_path_with_a_colon_can_be_here,
 );
 
 /// A tree with what trees have in them.
@@ -90,34 +90,32 @@ fn files_go_where_they_are_told(lab: Lab) {
     for name in ["a", "b"] {
         lab.env.write(name, name);
     }
+    fs::create_dir(lab.env.work_path("dir")).unwrap();
+    lab.env.write("dir/x", "x");
     let there = |line: &str| lab.env.broker(&format!("exec 0 -- '{line}'")).ok().out().to_owned();
-    lab.env.broker("cp a 0:/tmp/renamed").ok();
-    assert_eq!(there("cat /tmp/renamed"), "a");
-    lab.env.broker("cp a 0:/tmp/").ok();
-    lab.env.broker("cp b 0:/tmp").ok();
-    assert_eq!(there("cat /tmp/a /tmp/b"), "ab");
-    // What is missing on the way is made.
-    lab.env.broker("cp a b 0:/tmp/new/deep/").ok();
-    lab.env.broker("cp a 0:/tmp/other/deep/renamed").ok();
-    assert_eq!(there("cat /tmp/new/deep/a /tmp/new/deep/b /tmp/other/deep/renamed"), "aba");
     there("mkdir -p \"/tmp/with space\"");
-    lab.env.broker("cp a b '0:/tmp/with space'").ok();
-    assert_eq!(there("cat \"/tmp/with space/a\" \"/tmp/with space/b\""), "ab");
-    // Over what is there.
-    lab.env.write("a", "new");
-    lab.env.broker("cp a 0:/tmp/a").ok();
-    assert_eq!(there("cat /tmp/a"), "new");
+    for line in [
+        "cp a 0:/tmp/renamed",
+        "cp a 0:/tmp/",
+        "cp b 0:/tmp",
+        "cp a b '0:/tmp/with space'",
+        // What is missing on the way is made.
+        "cp a b 0:/tmp/new/deep/",
+        // Over what is there.
+        "cp b 0:/tmp/new/deep/a",
+        // A directory into one that is there lands below it.
+        "cp dir 0:/tmp",
+    ] {
+        lab.env.broker(line).ok();
+    }
+    let read = there("cd /tmp; cat renamed a b \"with space/a\" \"with space/b\" new/deep/a new/deep/b dir/x");
+    assert_eq!(read, "aababbbx");
 
     fs::create_dir(lab.env.work_path("into")).unwrap();
     lab.env.broker("cp 0:/tmp/a 0:/tmp/b into").ok();
     lab.env.broker("cp 0:/tmp/b renamed").ok();
     let here = |name: &str| fs::read_to_string(lab.env.work_path(name)).unwrap();
-    assert_eq!((here("into/a"), here("into/b"), here("renamed")), ("new".into(), "b".into(), "b".into()));
-    // A directory into one that is there lands below it.
-    fs::create_dir(lab.env.work_path("dir")).unwrap();
-    lab.env.write("dir/x", "x");
-    lab.env.broker("cp dir 0:/tmp").ok();
-    assert_eq!(there("cat /tmp/dir/x"), "x");
+    assert_eq!((here("into/a"), here("into/b"), here("renamed")), ("a".into(), "b".into(), "b".into()));
     lab.env.broker("cp 0:/tmp/dir into").ok();
     assert_eq!(here("into/dir/x"), "x");
 }

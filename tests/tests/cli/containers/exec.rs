@@ -14,9 +14,8 @@ on_each_engine!(
     a_command_that_never_ends_is_ended_at_its_deadline,
     a_command_that_is_interrupted_is_ended,
     input_goes_to_the_command,
-    results_as_json,
-    a_shell_on_a_terminal,
-    a_shell_without_a_terminal,
+    a_shell_on_a_terminal;
+    docker: results_as_json, a_shell_without_a_terminal,
 );
 
 const EIGHT: usize = 8 * 1024 * 1024;

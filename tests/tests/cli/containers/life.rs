@@ -18,8 +18,8 @@ on_each_engine!(
     ready_means_healthy,
     a_vanished_container_checks_in_fine,
     a_checkout_that_is_killed_leaves_nothing_unknown,
-    a_nick_makes_containers,
-    a_group_finds_each_other_by_name,
+    a_group_finds_each_other_by_name;
+    docker: a_nick_makes_containers,
 );
 
 fn the_main_job(lab: Lab) {

@@ -15,10 +15,12 @@ use broker_tests::engines::{Engine, image};
 use crate::support::Env;
 
 /// Makes two tests of every function that takes a [`Lab`]: one on Docker, one on Podman.
+/// What no engine has a part in comes behind `docker:`, and is tested there alone.
 macro_rules! on_each_engine {
-    ($($test:ident),* $(,)?) => {
+    ($($test:ident),* $(,)? $(; docker: $($once:ident),* $(,)?)?) => {
         mod docker {
             $(#[test] fn $test() { crate::containers::run("docker", super::$test); })*
+            $($(#[test] fn $once() { crate::containers::run("docker", super::$once); })*)?
         }
         mod podman {
             $(#[test] fn $test() { crate::containers::run("podman", super::$test); })*
