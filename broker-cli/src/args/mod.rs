@@ -91,8 +91,8 @@ Prints a line a host: number, hostname and name, with tabs between. They stay yo
 lease ends. Hosts that could not be had are errors, and the exit status says so; those that could be had stay.
 
 What to get is an action, such as `--container-host IMAGE`, or a nick from the settings that names one. Options that \
-are not listed here are passed to the provider as arguments: `--key value`, `--key=value` and `key=value` mean the same. \
-`key=@FILE` reads the value from a JSON or YAML file.",
+are not listed here are passed to the provider as arguments: `--key value`, `--key=value` and `key=value` mean the \
+same. `key=@FILE` reads the value from a JSON or YAML file.",
         after_help = "Examples:
   broker checkout --container-host ubi9
   broker checkout --nick rhel9 --count 3 --lease 2h
@@ -179,8 +179,8 @@ Options that are not listed here are passed to the provider as arguments, as in 
         long_about = "Run a command on hosts, on all of them at once.
 
 A command of one word is a line for the host's shell; several words are a program and its arguments, taken as they \
-are. The exit status is the command's, of many hosts the highest, and 255 if Broker itself failed. With many hosts each \
-line begins with its host.",
+are. The exit status is the command's, of many hosts the highest, and 255 if Broker itself failed. With many hosts \
+each line begins with its host.",
         after_help = "Examples:
   broker exec 0 -- uname -r
   broker exec 0 1 2 -- 'dmesg | tail -n 3'

@@ -38,7 +38,8 @@ pub(crate) type Teardown = Box<dyn FnOnce() -> Hook + Send>;
 static HELD: Mutex<Option<HashMap<HostId, Arc<Held>>>> = Mutex::new(None);
 
 thread_local! {
-    /// When this thread last waited in a drop, and for how long in drops that belong together.
+    /// When this thread last waited in vain in a drop, and for how long in drops that belong together. A drop that ends in
+    /// time begins anew.
     static WAITED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
@@ -86,28 +87,25 @@ pub(crate) fn release_dropped(dropped: Vec<Arc<Held>>) {
         return;
     }
     let begun = Instant::now();
-    let end = begun + left_to_wait(begun);
+    let left = left_to_wait(begun);
     // The channel closes when the last of them is done.
-    loop {
-        match waiting.recv_timeout(end.saturating_duration_since(Instant::now())) {
+    let in_vain = loop {
+        match waiting.recv_timeout((begun + left).saturating_duration_since(Instant::now())) {
             Ok(message) => eprintln!("{message}"),
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                let hosts = sent.join(", ");
-                // On the engine, since this thread may be past the end of its thread-locals.
-                drop(super::spawn(async move {
-                    tracing::warn!(
-                        hosts,
-                        "hosts are not released yet; `broker checkin` settles what `broker inventory` shows"
-                    );
-                }));
-                break;
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break false,
+            Err(mpsc::RecvTimeoutError::Timeout) => break true,
         }
+    };
+    if in_vain {
+        let hosts = sent.join(", ");
+        // On the engine, since this thread may be past the end of its thread-locals.
+        drop(super::spawn(async move {
+            tracing::warn!(hosts, "hosts are not released yet; `broker checkin` settles what `broker inventory` shows");
+        }));
     }
-    let spent = begun.elapsed() + (DROP_LIMIT.saturating_sub(end.saturating_duration_since(begun)));
+    let spent = (DROP_LIMIT - left) + begun.elapsed();
     // A thread that is ending has no more drops to count.
-    let _ending = WAITED.try_with(|waited| waited.set(Some((Instant::now(), spent))));
+    let _ending = WAITED.try_with(|waited| waited.set(in_vain.then(|| (Instant::now(), spent))));
 }
 
 /// What is left of the limit for drops that belong together.

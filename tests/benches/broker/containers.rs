@@ -13,7 +13,7 @@ use crate::{Result, fixtures};
 const TARGET: Target = Target::Times(1.15);
 
 pub(crate) fn run(bench: &mut Bench, engine: &Engine) -> Result {
-    for (count, rounds) in [(1, 15), (10, 7), (30, 5)] {
+    for (count, rounds) in [(1, 41), (10, 9), (30, 7)] {
         let case = format!("containers/{}/{count}", engine.name);
         if !bench.wants(&case) {
             continue;
