@@ -179,8 +179,8 @@ async fn only_of_that_name(engine: &Engine, host: &HostRecord) -> Result<String,
 /// What is missing is gone only where it was made: fails if another engine answers there now.
 async fn same_place(engine: &Engine, host: &HostRecord) -> Result<(), ProviderError> {
     let Some(endpoint) = &host.endpoint else { return Ok(()) };
-    let identity = &engine.about().await?.identity;
-    if *identity == endpoint.identity {
+    let identity = engine.identity_now().await?;
+    if identity == endpoint.identity {
         return Ok(());
     }
     let message = format!(

@@ -107,8 +107,7 @@ impl Engine {
                     .await
                     .map_err(|error| self.failed("could not ask the container engine what it is", &error))?;
                 let podman = version.components.iter().any(|component| component.name.starts_with("Podman"));
-                // Podman makes up another id for every answer.
-                let identity = if podman { format!("podman:{}:{}", info.name, info.root) } else { info.id };
+                let identity = identity_of(podman, info);
                 if identity.is_empty() {
                     let message = format!("what answers at `{}` is no container engine", self.uri);
                     return Err(ProviderError::new(ErrorKind::Bug, message));
@@ -117,6 +116,14 @@ impl Engine {
                 Ok(About { podman, identity })
             })
             .await
+    }
+
+    /// Who answers now. Asked every time: another engine may have come to the same address since this one was met.
+    pub(crate) async fn identity_now(&self) -> Result<String, ProviderError> {
+        let podman = self.about().await?.podman;
+        let info: Result<Info, ApiError> = self.limited(async { tolerant(self.docker.info().await) }).await;
+        let info = info.map_err(|error| self.failed("could not ask the container engine what it is", &error))?;
+        Ok(identity_of(podman, info))
     }
 
     pub(crate) async fn endpoint(&self) -> Result<Endpoint, ProviderError> {
@@ -225,6 +232,11 @@ pub(crate) struct ExecStatus {
     pub(crate) code: i32,
     /// Whether the engine knows of a process that it had. Podman never does.
     pub(crate) started: bool,
+}
+
+/// What tells an engine from another at the same address. Podman makes up another id for every answer.
+fn identity_of(podman: bool, info: Info) -> String {
+    if podman { format!("podman:{}:{}", info.name, info.root) } else { info.id }
 }
 
 /// Engines read registry credentials in the URL-safe alphabet, and take others for none; the library sends the common one.

@@ -14,6 +14,7 @@ use broker_core::session::{
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::Target;
@@ -25,6 +26,12 @@ const MARK: &str = "BROKER_EXEC";
 
 const END: &str = include_str!("end.sh");
 
+/// The key that ends what is typed: Ctrl-D.
+const END_OF_INPUT: u8 = 0x04;
+
+/// How long a command on a terminal has to end by itself before it is told that nobody types any more.
+const TYPING_PAUSE: Duration = Duration::from_millis(300);
+
 /// How often, and with what pause, a command that is to end is looked for: it may just be starting.
 const END_ATTEMPTS: u32 = 20;
 const END_PAUSE: Duration = Duration::from_millis(150);
@@ -32,6 +39,9 @@ const END_PAUSE: Duration = Duration::from_millis(150);
 /// How often, and with what pause, a terminal that is not there yet is given its size.
 const RESIZE_ATTEMPTS: u32 = 10;
 const RESIZE_PAUSE: Duration = Duration::from_millis(30);
+
+/// After how long a size is said once more.
+const RESIZE_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long one look may take.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -248,15 +258,32 @@ async fn feed(
     if !command.stdin.is_empty() {
         drop(writer.write_all(&command.stdin).await);
     }
+    let mut line_begun = command.stdin.last().is_some_and(|last| *last != b'\n');
     if let Some(mut input) = input {
-        while let Some(item) = input.recv().await {
+        // Podman's monitor takes two sizes that come at once for the first one twice; so the last is said once more.
+        let mut repeat: Option<(Instant, PtySize)> = None;
+        loop {
+            let item = match repeat {
+                None => input.recv().await,
+                Some((at, size)) => match tokio::time::timeout_at(at, input.recv()).await {
+                    Ok(item) => item,
+                    Err(_) => {
+                        repeat = None;
+                        resize(target, exec, size).await;
+                        continue;
+                    }
+                },
+            };
+            let Some(item) = item else { break };
             match item {
                 Input::Data(bytes) => {
+                    line_begun = bytes.last().map_or(line_begun, |last| *last != b'\n');
                     drop(writer.write_all(&bytes).await);
                     drop(writer.flush().await);
                 }
                 Input::Resize(size) => {
                     resize(target, exec, size).await;
+                    repeat = Some((Instant::now() + RESIZE_AGAIN, size));
                 }
                 Input::Signal(signal) => {
                     signal_marked(target, command.user.as_deref(), mark, signal).await;
@@ -265,8 +292,19 @@ async fn feed(
             }
         }
     }
-    // Half of the connection: the command sees the end of its input, and its output still comes.
-    drop(writer.shutdown().await);
+    if command.pty.is_some() {
+        // What is typed and not read when a command ends makes Podman print an error of its own among the output: those
+        // that end soon are left alone.
+        tokio::time::sleep(TYPING_PAUSE).await;
+        // A terminal has no end but the key that says so: once to send off a line that was begun, once for the end. To
+        // Podman the end of the connection says nothing, and Docker takes it for the end of the output.
+        let keys: &[u8] = if line_begun { &[END_OF_INPUT; 2] } else { &[END_OF_INPUT] };
+        drop(writer.write_all(keys).await);
+        drop(writer.flush().await);
+    } else {
+        // Half of the connection: the command sees the end of its input, and its output still comes.
+        drop(writer.shutdown().await);
+    }
     std::future::pending().await
 }
 

@@ -9,20 +9,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bollard::errors::Error as ApiError;
 use bollard::query_parameters as query;
+use broker_core::HostId;
 use broker_core::session::{EntryKind, RemotePath, SessionError, SessionErrorKind, TreeEntry, TreeItem};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
-use super::ContainerSession;
 use super::exec::collect;
+use super::{ContainerSession, Target};
 use crate::archive::{self, Entry, Kind, Ownership, Reader};
 use crate::engine::error::{answer, is_missing};
 
 /// How long the engine may take nothing, or give nothing, in the middle of an archive.
 const STALL: Duration = Duration::from_secs(120);
+
+/// After which pauses what was left of a file is removed.
+const LEFTOVER_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1)];
 
 /// The bits of a file's mode as Go writes it.
 const GO_DIRECTORY: u32 = 1 << 31;
@@ -77,13 +83,20 @@ impl ContainerSession {
         Ok(absolute.to_owned())
     }
 
+    /// A path as the engine takes it for itself: Podman takes it for a pattern.
+    fn spelled(&self, path: &str) -> String {
+        let special = |character: char| self.podman && matches!(character, '\\' | '?' | '[');
+        path.chars().flat_map(|character| special(character).then_some('\\').into_iter().chain([character])).collect()
+    }
+
     async fn look(&self, path: &str) -> Result<There, SessionError> {
-        let options = query::ContainerArchiveInfoOptions { path: path.to_owned() };
+        let options = query::ContainerArchiveInfoOptions { path: self.spelled(path) };
         let engine = &self.target.engine;
         match engine.docker().get_container_archive_info(&self.target.id, Some(options)).await {
             Ok(stat) if stat.file_mode & GO_DIRECTORY != 0 => Ok(There::Directory),
             Ok(stat) if stat.file_mode & GO_SYMLINK != 0 => Ok(There::Symlink(stat.link_target)),
             Ok(_) => Ok(There::File),
+            Err(ApiError::Base64DecodeError { .. }) => self.look_by_command(path).await,
             // An answer to HEAD has no words in it. Docker says 500 where a file stands in the way.
             Err(refused) if is_missing(&refused) || matches!(answer(&refused), Some((500, _))) => {
                 match engine.inspect(&self.target.id).await {
@@ -93,6 +106,21 @@ impl ContainerSession {
             }
             Err(refused) => Err(self.target.failed(&format!("could not look at `{path}`"), &refused)),
         }
+    }
+
+    /// What is at a path that is there: Podman tells in an alphabet that the library does not read.
+    async fn look_by_command(&self, path: &str) -> Result<There, SessionError> {
+        let script = "if [ -L \"$1\" ]; then readlink -f -- \"$1\"; elif [ -d \"$1\" ]; then exit 11; else exit 12; fi";
+        let words = ["/bin/sh", "-c", script, "sh", path];
+        let stalled =
+            || error(SessionErrorKind::Timeout, format!("could not look at `{path}`: the shell does not answer"));
+        let done =
+            tokio::time::timeout(STALL, collect(&self.target, &words, Some("0"))).await.map_err(|_| stalled())??;
+        Ok(match done.code {
+            11 => There::Directory,
+            12 => There::File,
+            _ => There::Symlink(String::from_utf8_lossy(&done.stdout).trim_end_matches('\n').to_owned()),
+        })
     }
 
     /// The same, at the end of a symbolic link.
@@ -152,7 +180,8 @@ impl ContainerSession {
             Some(path) => self.look(&path).await?,
             None => There::Nothing,
         };
-        let (base, name, missing) = match there {
+        let whole = absolute.whole();
+        let (base, mut name, missing) = match there {
             There::Directory if directory => (absolute.whole().unwrap_or_default(), Vec::new(), Vec::new()),
             There::Directory => return refuse("it is a directory"),
             There::File | There::Symlink(_) if directory => return refuse("it exists, and is no directory"),
@@ -175,6 +204,16 @@ impl ContainerSession {
                 (base, absolute.name, missing)
             }
         };
+        // The engine writes in place. So that nobody sees half a file it is written beside its place and moved there.
+        let mut beside = None;
+        if let Some(whole) = whole.filter(|_| !directory)
+            && self.can_move().await
+        {
+            name = format!(".broker-{}", HostId::generate()).into_bytes();
+            let above = whole.rsplit_once('/').map_or("", |(above, _)| above);
+            let from = format!("{above}/{}", String::from_utf8_lossy(&name));
+            beside = Some((Leftover { target: self.target.clone(), path: from, tracker: self.running.clone() }, whole));
+        }
         let mut place = base.trim_start_matches('/').as_bytes().to_vec();
         let mut queue = VecDeque::new();
         let owner = self.owner().await;
@@ -189,7 +228,38 @@ impl ContainerSession {
         if !name.is_empty() {
             feed.entry(root).map_err(|problem| error(SessionErrorKind::Local, problem))?;
         }
-        self.upload(to, feed, &pulse).await
+        self.upload(to, feed, &pulse).await?;
+        match beside {
+            Some((leftover, whole)) => self.take_place(to, leftover, &whole).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether files can be moved: not in a container that has stopped, or has no shell.
+    async fn can_move(&self) -> bool {
+        let words = ["/bin/sh", "-c", "command -v mv"];
+        let ask = || async { tokio::time::timeout(STALL, collect(&self.target, &words, Some("0"))).await };
+        *self.moves.get_or_init(|| async { matches!(ask().await, Ok(Ok(done)) if done.code == 0) }).await
+    }
+
+    /// Moves a file that is whole to its place.
+    async fn take_place(&self, to: &RemotePath, leftover: Leftover, whole: &str) -> Result<(), SessionError> {
+        // A link to a directory stands for itself, which not every `mv` knows.
+        let script = "mv -f -T -- \"$1\" \"$2\" 2>/dev/null && exit; [ -L \"$2\" ] && rm -f -- \"$2\"; \
+                      [ ! -d \"$2\" ] && mv -f -- \"$1\" \"$2\"";
+        let words = ["/bin/sh", "-c", script, "sh", &leftover.path, whole];
+        let refuse = |kind, why: &str| {
+            Err(error(kind, format!("could not write `{to}` in container `{}`: {why}", self.label())))
+        };
+        match tokio::time::timeout(STALL, collect(&self.target, &words, Some("0"))).await {
+            Ok(Ok(done)) if done.code == 0 => {
+                leftover.moved();
+                Ok(())
+            }
+            Ok(Ok(_)) => refuse(SessionErrorKind::Failed, "it could not be moved to its place"),
+            Ok(Err(error)) => Err(error),
+            Err(_) => refuse(SessionErrorKind::Timeout, "the shell does not answer"),
+        }
     }
 
     async fn upload(&self, to: &RemotePath, feed: Feed, pulse: &Pulse) -> Result<(), SessionError> {
@@ -220,6 +290,10 @@ impl ContainerSession {
 
     pub(super) async fn get_tree(&self, from: &RemotePath, items: mpsc::Sender<TreeItem>) -> Result<(), SessionError> {
         let path = self.absolute(from.as_bytes())?;
+        if self.podman && path.contains('*') {
+            let message = format!("Podman takes no path with a `*` in it, such as `{path}`; name its directory");
+            return Err(error(SessionErrorKind::Unsupported, message));
+        }
         // Podman follows a link at the top, where Docker gives the link.
         if self.podman && matches!(self.look(&path).await?, There::Symlink(_) | There::Nothing) {
             let words = ["readlink", "-n", "--", &path];
@@ -301,7 +375,7 @@ impl ContainerSession {
     }
 
     fn download(&self, path: &str) -> impl Stream<Item = io::Result<Bytes>> + Unpin + use<> {
-        let options = query::DownloadFromContainerOptions { path: path.to_owned() };
+        let options = query::DownloadFromContainerOptions { path: self.spelled(path) };
         let pieces = self.target.engine.docker().download_from_container(&self.target.id, Some(options));
         let pieces = Box::pin(pieces.map_err(io::Error::other));
         Box::pin(stream::unfold(pieces, |mut pieces| async {
@@ -365,6 +439,40 @@ impl ContainerSession {
             self.absolute(whole.as_bytes())?;
         }
         Ok(destination)
+    }
+}
+
+/// A file that is not in its place yet. Dropped, it is removed from the container.
+struct Leftover {
+    target: Target,
+    path: String,
+    tracker: TaskTracker,
+}
+
+impl Leftover {
+    /// It is in its place.
+    fn moved(mut self) {
+        self.path.clear();
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if self.path.is_empty() {
+            return;
+        }
+        // Without a runtime nothing can be done.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (target, path) = (self.target.clone(), std::mem::take(&mut self.path));
+        let removing = async move {
+            // The engine may still be at it.
+            for pause in LEFTOVER_PAUSES {
+                tokio::time::sleep(pause).await;
+                let words = ["/bin/sh", "-c", "rm -f -- \"$1\"", "sh", &path];
+                drop(tokio::time::timeout(STALL, collect(&target, &words, Some("0"))).await);
+            }
+        };
+        drop(runtime.spawn(self.tracker.track_future(removing)));
     }
 }
 

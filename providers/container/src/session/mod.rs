@@ -78,6 +78,8 @@ pub(crate) struct ContainerSession {
     /// What the engine's archives do not reach: places that exist only while the container runs.
     hidden: Vec<String>,
     owner: OnceCell<Ownership>,
+    /// Whether commands can move files.
+    moves: OnceCell<bool>,
     running: TaskTracker,
     closing: CancellationToken,
 }
@@ -100,6 +102,7 @@ impl ContainerSession {
             user: container.config.user.clone(),
             hidden,
             owner: OnceCell::new(),
+            moves: OnceCell::new(),
             running: TaskTracker::new(),
             closing: CancellationToken::new(),
         }

@@ -207,11 +207,11 @@ async fn a_terminal(lab: Lab) {
     let resize = Input::Resize(PtySize { columns: 55, rows: 11 });
     let (sender, receiver) = mpsc::channel(4);
     let (output, mut pieces) = mpsc::channel(4);
-    let command = Command::shell("echo ready; read answer; echo \"got $answer\"; stty size").pty(pty);
+    let until = "while [ \"$(stty size)\" != '11 55' ]; do sleep 0.1; done";
+    let command = Command::shell(format!("echo ready; {until}; read answer; echo \"got $answer\"; stty size")).pty(pty);
     let talking = async move {
         assert!(pieces.recv().await.is_some());
         sender.send(resize).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
         sender.send(Input::Data(Bytes::from_static(b"yes\n"))).await.unwrap();
         let mut text = String::new();
         while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = pieces.recv().await {
@@ -220,7 +220,9 @@ async fn a_terminal(lab: Lab) {
         drop(sender);
         text
     };
-    let (status, text) = tokio::join!(session.run(&command, Streams { input: Some(receiver), output }), talking);
+    let running = session.run(&command, Streams { input: Some(receiver), output });
+    let both = async { tokio::join!(running, talking) };
+    let (status, text) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("the size was lost");
     assert!(status.unwrap().success());
     assert!(text.contains("got yes\r\n") && text.ends_with("11 55\r\n"), "{text:?}");
     lab.provider.release(&host).await.unwrap();

@@ -88,7 +88,7 @@ pub fn modes_and_times_are_kept<S: SessionSubject>(case: &Case<S>) {
     });
 }
 
-/// Any name that a file can have is only a name.
+/// Any name that a file can have is only a name. (Those that not every way can ask for by themselves go as part of a tree.)
 pub fn names_of_every_kind<S: SessionSubject>(case: &Case<S>) {
     case.on_host(async |host, directory| {
         let long = "n".repeat(200);
@@ -99,7 +99,7 @@ pub fn names_of_every_kind<S: SessionSubject>(case: &Case<S>) {
             "back\\slash",
             "new\nline",
             "$(id) `id` $HOME",
-            "*",
+            "what?",
             "[x]",
             "é漢🦀",
             &long,

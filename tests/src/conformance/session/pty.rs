@@ -71,6 +71,17 @@ pub fn keys_reach_the_command<S: SessionSubject>(case: &Case<S>) {
         until_shown(&mut running, "end").await;
         assert_eq!(running.wait().await.unwrap().code(), 0);
 
+        // Where nobody types any more, the command sees the end of what is typed, also in the middle of a line.
+        for given in ["", "whole\n", "begun"] {
+            let command = terminal("cat; echo end", 80, 24).stdin(given).deadline(wait::SOON);
+            let done = host.execute(command).await.unwrap();
+            assert!(
+                done.stdout().contains(given.trim()) && done.stdout().ends_with("end\r\n"),
+                "{given:?}: {}",
+                done.stdout()
+            );
+        }
+
         let line = "trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.05; done";
         let mut running = host.start(terminal(line, 80, 24)).await.unwrap();
         until_shown(&mut running, "ready").await;
