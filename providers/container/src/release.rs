@@ -102,6 +102,16 @@ impl ContainerProvider {
     /// Broker's containers; with an argument those with a label `KEY=VALUE`, or whose names begin with it.
     pub(crate) async fn list_hosts(&self, scope: &Scope) -> Result<Vec<Found>, ProviderError> {
         let engine = self.engine().await?;
+        // What another engine has says nothing of the place that this provider said it makes hosts at.
+        let met = engine.endpoint().await?;
+        let identity = engine.identity_now().await?;
+        if identity != met.identity {
+            let message = format!(
+                "endpoint changed: `{}` was the engine `{}`, and the engine `{identity}` answers there now",
+                met.uri, met.identity
+            );
+            return Err(ProviderError::new(ErrorKind::EndpointChanged, message));
+        }
         let failed = |error| engine.failed("could not list the containers", &error);
         let argument = scope.argument.as_deref().filter(|argument| !argument.is_empty());
         let summaries: Vec<Summary> = match argument {
