@@ -13,7 +13,8 @@ use libfuzzer_sys::fuzz_target;
 static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| Cli::new().grammar());
 
 fuzz_target!(|text: &[u8]| {
-    let words: Vec<OsString> = text.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
+    let words: Vec<OsString> =
+        text.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
     let Ok(sorted) = split(&GRAMMAR, words.iter().cloned()) else { return };
     assert!(sorted.words.len() + sorted.arguments.len() <= words.len());
     assert!(sorted.arguments.iter().all(|argument| !argument.key.is_empty()));
