@@ -33,11 +33,11 @@ impl fmt::Display for Tally {
 /// What one line says, where it is the summary of `cargo nextest run`, `cargo test` or a doctest run.
 pub(crate) fn of_line(line: &str) -> Option<Tally> {
     let line = without_colours(line);
-    let line = line.trim();
+    // What nextest shows of the output of a failed attempt is indented, and is no summary.
     if let Some(rest) = line.strip_prefix("test result: ") {
-        return libtest(rest);
+        return libtest(rest.trim_end());
     }
-    nextest(line.strip_prefix("Summary [")?)
+    nextest(line.trim().strip_prefix("Summary [")?)
 }
 
 /// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s`

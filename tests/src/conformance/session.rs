@@ -45,6 +45,9 @@ pub struct Traits {
     pub user: Option<&'static str>,
     /// A directory on the host where nobody can write, not even its superuser.
     pub read_only: &'static str,
+    /// Whether all output arrives of a command that ends without having read its input. Podman may lose it: a broken
+    /// input ends its copying of the output.
+    pub unread_input_is_harmless: bool,
 }
 
 /// Makes a test of every case, in the module that it is called in.
