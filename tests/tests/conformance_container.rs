@@ -140,7 +140,12 @@ impl Containers {
                 &[ErrorKind::NotFound],
                 "broker-no-such-image",
             ),
-            failure("an image that ends at once", Self::of("exits"), &[ErrorKind::Failed], "no configuration found"),
+            failure(
+                "an image that ends before it is ready",
+                Self::of("exits").arg("wait", "log:never"),
+                &[ErrorKind::Failed],
+                "no configuration found",
+            ),
             failure("unknown argument", self.request().arg("prots", "80"), &[ErrorKind::BadRequest], "prots"),
             failure(
                 "port in use",

@@ -13,7 +13,7 @@ pub(crate) fn answer(error: &ApiError) -> Option<(u16, &str)> {
 
 /// Whether the engine says that the thing does not exist.
 pub(crate) fn is_missing(error: &ApiError) -> bool {
-    answer(error).is_some_and(|(status, words)| status == 404 || words.ends_with("no such container"))
+    answer(error).is_some_and(|(status, words)| status == 404 || words.to_lowercase().contains("no such container"))
 }
 
 /// Whether the engine never saw the request.
