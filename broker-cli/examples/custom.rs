@@ -10,7 +10,7 @@ use broker::provider::{
     ActionInfo, ArgumentInfo, ArgumentScope, Endpoint, ErrorKind, Found, HostFacts, Order, Provider, ProviderError,
     ProviderFactory, ProviderInfo, Query, QueryInfo, Table,
 };
-use broker::session::{Session, SessionError, SessionErrorKind};
+use broker::session::{Access, SessionError, SessionErrorKind};
 use broker_cli::Cli;
 
 fn main() -> ExitCode {
@@ -84,7 +84,7 @@ impl Provider for Lab {
         Ok(Table { columns: vec!["machine".to_owned()], rows })
     }
 
-    async fn session(&self, host: &HostRecord) -> Result<Arc<dyn Session>, SessionError> {
+    async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         Err(SessionError::new(SessionErrorKind::Unsupported, format!("there is no way into `{}` yet", host.label())))
     }
 }

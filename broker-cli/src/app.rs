@@ -12,11 +12,14 @@ use broker::settings::{BrokerDirectory, LogLevel, Settings};
 use broker::{Broker, Builder, Choice, Error, Host};
 use clap::FromArgMatches;
 use dialoguer::Confirm;
+use jiff::Timestamp;
 
 use crate::args::split::{Argument, split};
 use crate::args::{self, Command, Format, Global, Root};
 use crate::commands;
 use crate::error::{Code, CommandError, Failure, of_clap};
+use crate::guardian;
+use crate::leases;
 use crate::log::{self, FILE_ONLY};
 use crate::output::{self, Console};
 use crate::output_file::Report;
@@ -41,6 +44,9 @@ pub(crate) struct App<'a> {
 
 /// Does what a command line says, and tells how it went.
 pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>, words: Vec<OsString>) -> u8 {
+    if guardian::is_meant(&words) {
+        return guardian::run(providers);
+    }
     let plain = || Arc::new(Console::new(LogLevel::Info, false));
     let report = match Report::begin(&words) {
         Ok(report) => report,
@@ -56,7 +62,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>, words: Vec<OsString>
         Parsed::Version(global) => commands::version(&console, &global).map_err(Failure::from),
         Parsed::Command { global, command, arguments } => {
             let app = App::start(providers, global, &report, &mut console)?;
-            commands::run(&app, command, arguments).map_err(|failure| said_of(failure, app.stopped.get()))
+            commands::run(&app, *command, arguments).map_err(|failure| said_of(failure, app.stopped.get()))
         }
     });
     let (code, message) = match outcome {
@@ -85,7 +91,7 @@ enum Parsed {
     Version(Global),
     Command {
         global: Global,
-        command: Command,
+        command: Box<Command>,
         arguments: Vec<Argument>,
     },
 }
@@ -103,7 +109,10 @@ fn parse(providers: &[Arc<dyn ProviderFactory>], words: Vec<OsString>, console: 
     };
     match root.command {
         _ if root.version => Ok(Parsed::Version(root.global)),
-        Some(command) => Ok(Parsed::Command { global: root.global, command, arguments: sorted.arguments }),
+        Some(command) => {
+            let command = Box::new(command);
+            Ok(Parsed::Command { global: root.global, command, arguments: sorted.arguments })
+        }
         None => {
             console.say(command.render_help().to_string().trim_end());
             Ok(Parsed::Answered(Code::Usage.number()))
@@ -174,15 +183,27 @@ impl<'a> App<'a> {
         Ok(chosen.records)
     }
 
+    /// Warns of leases that end soon, and of those that have ended.
+    pub(crate) fn warn_of_leases(&self, records: &[HostRecord]) {
+        if let Some(warning) = leases::warning(records, Timestamp::now()) {
+            self.console.warning(&warning);
+        }
+    }
+
     /// Shows hosts and asks whether to go on, where somebody can answer.
     pub(crate) fn confirm(&self, question: &str, records: &[HostRecord]) -> Result<(), Failure> {
+        self.confirm_table(question, || output::host_table(records))
+    }
+
+    /// As [`confirm`](Self::confirm), with a table of the command's own.
+    pub(crate) fn confirm_table(&self, question: &str, table: impl FnOnce() -> String) -> Result<(), Failure> {
         let nobody = std::env::var_os("BROKER_NON_INTERACTIVE").is_some()
             || !io::stdin().is_terminal()
             || !io::stderr().is_terminal();
         if self.global.yes || nobody {
             return Ok(());
         }
-        self.console.say(output::host_table(records).trim_end());
+        self.console.say(table().trim_end());
         match Confirm::new().with_prompt(question).default(false).interact() {
             Ok(true) => Ok(()),
             Ok(false) => Err(CommandError::new(Code::Failed, "not confirmed, so nothing was done").into()),

@@ -246,7 +246,9 @@ fn code_of(error: &Error) -> Code {
             codes.first().filter(|first| codes.iter().all(|code| code == *first)).copied().unwrap_or(Code::Failed)
         }
         Error::Session { .. } | Error::Command { .. } | Error::Hook { .. } | Error::Waited { .. } => Code::Host,
-        Error::State { .. } | Error::Blocking | Error::Closed | Error::Panicked(_) => Code::Failed,
+        Error::State { .. } | Error::Unproven { .. } | Error::Blocking | Error::Closed | Error::Panicked(_) => {
+            Code::Failed
+        }
         _ => Code::Failed,
     }
 }
@@ -321,6 +323,9 @@ fn hints_of(error: &Error) -> Vec<String> {
         }
         Error::Select(_) => vec!["say which one by its number".to_owned()],
         Error::Provider { source, .. } => hints_of_provider(source),
+        Error::Unproven { number, .. } => {
+            vec![format!("if you know that it does not, `broker checkin --force {number}` releases the host")]
+        }
         Error::Session { source, .. } => hints_of_session(source),
         _ => Vec::new(),
     }
@@ -400,7 +405,14 @@ fn hints_of_session(error: &SessionError) -> Vec<String> {
         SessionErrorKind::Unreachable | SessionErrorKind::NotRunning => {
             "the host may be gone; `broker inventory --sync PROVIDER` finds out"
         }
-        SessionErrorKind::Auth => "credentials for hosts are in section `ssh` of the settings",
+        SessionErrorKind::Auth => {
+            "user, key and password for hosts are in section `ssh` of the settings file, which `broker --version` names; \
+             without a key there the agent and the keys in `~/.ssh` are tried"
+        }
+        SessionErrorKind::HostKey => {
+            "after a checkin and a new checkout any key is new; `host_key_policy` in section `ssh` of the settings says which \
+             keys are believed"
+        }
         SessionErrorKind::Timeout => "`--timeout` gives it more time",
         SessionErrorKind::NotFound | SessionErrorKind::Permission | SessionErrorKind::Failed => {
             "`broker shell` is for a look around on the host"

@@ -11,11 +11,14 @@ mod app;
 mod args;
 mod commands;
 mod error;
+mod guardian;
+mod leases;
 mod log;
 mod output;
 mod output_file;
 mod progress;
 mod signals;
+mod sort;
 mod terminal;
 
 use std::ffi::OsString;

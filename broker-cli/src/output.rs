@@ -180,21 +180,24 @@ fn cell(text: &str) -> String {
     text.chars().map(printable).collect()
 }
 
-/// Hosts as `broker inventory` shows them, where the settings say nothing else.
+/// Hosts as `broker inventory` shows them, where the settings say nothing else. Leases are shown if there are any.
 pub(crate) fn host_table(records: &[HostRecord]) -> String {
     let now = Timestamp::now();
+    let leased = records.iter().any(|record| record.lease_until.is_some());
     let row = |record: &HostRecord| {
-        vec![
+        let mut row = vec![
             record.number.to_string(),
             record.hostname.clone().or_else(|| record.name.clone()).unwrap_or_default(),
             record.provider.clone(),
             record.instance.clone().unwrap_or_default(),
             record.state.to_string(),
-            lease(record.lease_until, now),
-        ]
+        ];
+        row.extend(leased.then(|| lease(record.lease_until, now)));
+        row
     };
     let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    table(&["number", "hostname", "provider", "instance", "state", "lease"], &rows)
+    let titles = ["number", "hostname", "provider", "instance", "state", "lease"];
+    table(titles.get(..if leased { 6 } else { 5 }).unwrap_or_default(), &rows)
 }
 
 /// What `broker checkout` prints: number, hostname and name, with tabs between.
@@ -215,9 +218,9 @@ pub(crate) fn records(records: &[HostRecord], secrets: Secrets) -> Value {
 /// The same as JSON text, without all of it in memory twice.
 pub(crate) fn records_as_json(records: &[HostRecord], secrets: Secrets) -> Vec<u8> {
     let mut text = Vec::new();
-    let values = records.iter().map(|record| record.to_json(secrets));
-    // A value writes to memory without fail.
-    drop(serde_json::Serializer::pretty(&mut text).collect_seq(values));
+    let shown = records.iter().map(|record| record.shown(secrets));
+    // What is made of texts and values writes to memory without fail.
+    drop(serde_json::Serializer::pretty(&mut text).collect_seq(shown));
     text.push(b'\n');
     text
 }

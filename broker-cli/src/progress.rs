@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::settings::LogLevel;
-use broker::{HostId, Progress as Told, Step};
+use broker::{HostId, Progress as Told, Step, Transferred};
 use indexmap::IndexMap;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -177,6 +177,47 @@ impl Drop for Progress {
         if let View::Together(total, bar) = &self.view {
             bar.finish_and_clear();
             self.console.note(&summary(&self.hosts, *total));
+        }
+    }
+}
+
+/// Files on their way: a line on a terminal, and nothing without one.
+pub(crate) struct Copying(Option<ProgressBar>);
+
+impl Copying {
+    /// The way of `what`.
+    pub(crate) fn new(console: &Arc<Console>, what: String) -> Self {
+        let is_shown = console.level() >= LogLevel::Info && io::stderr().is_terminal();
+        Self(is_shown.then(|| {
+            let bar = spinner(console);
+            bar.set_message(what);
+            bar
+        }))
+    }
+
+    /// So far have they come.
+    pub(crate) fn tell(&self, so_far: Transferred) {
+        let Some(bar) = &self.0 else { return };
+        let template = match so_far.total {
+            Some(total) => {
+                bar.set_length(total);
+                "{spinner} {msg}  {bytes} of {total_bytes}  {bytes_per_sec}"
+            }
+            None => "{spinner} {msg}  {bytes}  {bytes_per_sec}",
+        };
+        if bar.position() == 0
+            && let Ok(style) = ProgressStyle::with_template(template)
+        {
+            bar.set_style(style);
+        }
+        bar.set_position(so_far.bytes);
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
         }
     }
 }

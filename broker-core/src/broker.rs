@@ -21,22 +21,28 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Core, Instance, Progress, Step};
-use crate::engine::{self, Released, Unfinished};
+use crate::engine::{self, Released, Terms, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
 use crate::filter::Filter;
 use crate::guard::{HostGuard, HostGuards, HostType};
+use crate::guardian::{self, Guarding, Watching};
 use crate::host::Host;
-use crate::id::HostId;
-use crate::inventory::{Holding, HostRecord, HostState, Owner, Secrets, Snapshot, select};
+use crate::id::{GuardId, HostId};
+use crate::inventory::{Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
 use crate::provider::{
-    Endpoint, ErrorKind, Execution, Found, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
-    ProviderFactory, ProviderInfo, Query, Scope, Table,
+    Endpoint, ErrorKind, Execution, Lease, Order, OrderLink, Provider, ProviderError, ProviderFactory, ProviderInfo,
+    Query, Table,
 };
-use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted, find_provider};
-use crate::settings::{BrokerDirectory, Settings};
+use crate::recovery;
+use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted};
+use crate::settings::{BrokerDirectory, ProviderSettings, Settings};
+use crate::shared;
 
 /// The lease of a host that a guard holds, where neither the request nor the settings say otherwise.
 const GUARD_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The argument in a record that says what asked for the host.
+pub(crate) const ORIGIN_ARGUMENT: &str = "_broker_origin";
 
 /// How long undoing a checkout that was cut off may hold up its caller.
 const UNDO_LIMIT: Duration = Duration::from_secs(60);
@@ -56,6 +62,7 @@ pub struct Builder {
     settings: Option<Settings>,
     directory: Option<BrokerDirectory>,
     factories: Vec<Arc<dyn ProviderFactory>>,
+    guardian: guardian::Choice,
 }
 
 impl Builder {
@@ -81,6 +88,25 @@ impl Builder {
         self
     }
 
+    /// Uses this program as the guardian, which checks in what guards hold when this process is killed: a `broker`, or a
+    /// program of one's own that calls [`guardian::serve`]. It needs the providers of the hosts.
+    ///
+    /// Without this it is what the environment variable `BROKER_GUARDIAN` names, else the `broker` beside this program or
+    /// on the `PATH`.
+    #[must_use]
+    pub fn guardian(mut self, program: impl Into<std::path::PathBuf>) -> Self {
+        let program = program.into();
+        self.guardian = guardian::Choice::At(std::path::absolute(&program).unwrap_or(program));
+        self
+    }
+
+    /// Starts no guardian. Hosts whose process is killed stay until `broker checkin`, or until their leases end.
+    #[must_use]
+    pub fn without_guardian(mut self) -> Self {
+        self.guardian = guardian::Choice::Nobody;
+        self
+    }
+
     /// Makes the broker. Reads the settings, if there are any; connects to nothing and writes nothing.
     ///
     /// # Errors
@@ -102,7 +128,7 @@ impl Builder {
                 loaded.settings
             }
         };
-        Ok(Broker { core: Arc::new(Core::new(settings, directory, self.factories)) })
+        Ok(Broker { core: Arc::new(Core::new(settings, directory, self.factories, self.guardian)) })
     }
 }
 
@@ -267,10 +293,13 @@ impl Broker {
     }
 
     /// Turns a request into a batch: what is wanted, of whom, for how long. Asks no provider.
-    async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
+    pub(crate) async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
         let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
         let lease = self.lease(resolved.lease, (holding == Holding::Guarded).then_some(GUARD_LEASE))?;
+        if let Some(keep) = resolved.keep_on_failure {
+            self.lease(Some(keep), None)?;
+        }
         let origin = resolved.origin.clone().unwrap_or_else(default_origin);
         Ok(Batch::new(resolved, instance, holding, lease, origin))
     }
@@ -290,7 +319,7 @@ impl Broker {
         }
     }
 
-    async fn instance(&self, provider: &str, instance: Option<&str>) -> Result<Instance> {
+    pub(crate) async fn instance(&self, provider: &str, instance: Option<&str>) -> Result<Instance> {
         let core = Arc::clone(&self.core);
         let (provider, instance) = (provider.to_owned(), instance.map(str::to_owned));
         engine::call("setting up a provider", async move { core.instance(&provider, instance.as_deref()).await })
@@ -315,6 +344,24 @@ impl Broker {
     /// The checkin goes on when the future is dropped.
     pub async fn checkin(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<Released>)>> {
         let release = |core: Arc<Core>, record| async move { engine::release(&core, record).await };
+        self.each("checking in", records, release).await
+    }
+
+    /// As [`checkin`](Self::checkin), also for hosts that are half made or half released by a process of which nobody can
+    /// tell whether it lives: on a network file system that is so of every process.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn checkin_by_force(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<Released>)>> {
+        let release = |core: Arc<Core>, record| async move {
+            let terms = Terms { wanted: |_: &HostRecord| true, unproven_is_dead: true };
+            Ok(engine::release_on(&core, record, &terms).await?.unwrap_or(Released::Before))
+        };
         self.each("checking in", records, release).await
     }
 
@@ -345,7 +392,7 @@ impl Broker {
 
     /// Does something with every host at once. One that hangs holds up nobody but itself, and the order is that of the
     /// records all the same.
-    async fn each<T: Send + 'static, F>(
+    pub(crate) async fn each<T: Send + 'static, F>(
         &self,
         doing: &'static str,
         records: Vec<HostRecord>,
@@ -384,7 +431,9 @@ impl Broker {
         if resolved.count != 1 {
             return Err(RequestError::NotOne(resolved.count).into());
         }
-        let lease = self.lease(resolved.lease, None)?;
+        // No journal knows of it, so that its lease alone tells `broker reap` when nobody can be waiting for it any more.
+        let longest = resolved.timeout.map_or(GUARD_LEASE, |timeout| timeout.max(GUARD_LEASE));
+        let lease = self.lease(resolved.lease, Some(longest))?;
         let origin = resolved.origin.clone().unwrap_or_else(default_origin);
         let batch = Batch::new(resolved, instance, Holding::Kept, lease, origin);
         let cancel = self.core.stop.child_token();
@@ -402,19 +451,6 @@ impl Broker {
         let provider = self.instance(provider, instance).await?.provider;
         let answer = engine::call_while_wanted("looking something up", async move { provider.query(&query).await });
         answer.await?.map_err(|source| Error::Provider { doing, source })
-    }
-
-    /// Settles the inventory with what a provider says is there: adds what it has and we have not, updates what changed,
-    /// and marks as `vanished` what it does not have any more. Other providers and instances are left alone.
-    ///
-    /// # Errors
-    ///
-    /// If the provider or its instance does not exist or cannot answer; nothing is changed then.
-    pub async fn sync(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Synced> {
-        let name = find_provider(provider, &self.core.infos())?.name.to_owned();
-        let Instance { provider, name: instance, .. } = self.instance(&name, instance).await?;
-        let core = Arc::clone(&self.core);
-        engine::call("syncing", async move { sync(&core, &name, instance, provider.as_ref(), scope).await }).await?
     }
 
     /// What a request comes to, with its nick resolved and the defaults filled in. Asks nobody.
@@ -503,9 +539,10 @@ impl Broker {
 
     /// Whether a living process holds the host in a guard or is making or releasing it.
     pub fn is_held(&self, record: &HostRecord) -> bool {
-        let busy =
-            record.holding == Holding::Guarded || matches!(record.state, HostState::Pending | HostState::Releasing);
-        busy && self.core.is_alive(record)
+        let busy = record.holding == Holding::Guarded
+            || shared::is_used(record)
+            || matches!(record.state, HostState::Pending | HostState::Releasing);
+        busy && self.core.liveness(record) != Liveness::Dead
     }
 
     /// What hosts do from now on. A reader that is too slow misses the oldest steps.
@@ -555,25 +592,13 @@ pub struct Chosen {
     pub warnings: Vec<String>,
 }
 
-/// What a sync changed.
-#[derive(Debug, Clone, Default)]
-pub struct Synced {
-    /// Hosts that the provider has, and that were not in the inventory.
-    pub added: Vec<HostRecord>,
-    /// Hosts of which the provider tells something else than before.
-    pub updated: Vec<HostRecord>,
-    /// Hosts that the provider does not have any more.
-    pub vanished: Vec<HostRecord>,
-    /// How many are as they were.
-    pub unchanged: usize,
-}
-
 /// Hosts that are wanted together.
-struct Batch {
-    resolved: ResolvedRequest,
+pub(crate) struct Batch {
+    pub(crate) resolved: ResolvedRequest,
     provider: Arc<dyn Provider>,
+    settings: Arc<ProviderSettings>,
     holding: Holding,
-    lease: Option<Duration>,
+    pub(crate) lease: Option<Duration>,
     origin: String,
 }
 
@@ -587,13 +612,13 @@ impl Batch {
     ) -> Self {
         resolved.instance = instance.name;
         // The settings have the last word on labels, so that an administrator's cannot be undone by a request.
-        resolved.labels.extend(instance.labels);
-        Self { resolved, provider: instance.provider, holding, lease, origin }
+        resolved.labels.extend(instance.settings.labels.clone());
+        Self { resolved, provider: instance.provider, settings: instance.settings, holding, lease, origin }
     }
 }
 
 /// A host that was made, before it is decided whether a guard of the caller's or nobody holds it.
-enum Made {
+pub(crate) enum Made {
     Guarded(HostGuard),
     Kept(Host),
 }
@@ -615,18 +640,18 @@ async fn make_batch(
 ) -> Result<Vec<Result<Made, CheckoutFailure>>> {
     let _unfinished = Unfinished::begin();
     let limit = Limit::new(batch.resolved.timeout);
-    let wrap = |source| Error::Provider { doing: format!("could not check out {}", batch.resolved.wanted), source };
-    let endpoint = limit.bound(&cancel, engine::caught(batch.provider.endpoint())).await.map_err(wrap)?;
-    let owner = core.owner().await?;
-    let orders = order(&core, &batch, &owner, &cancel);
-    limit.bound(&cancel, engine::caught(batch.provider.prepare(&orders))).await.map_err(wrap)?;
-
+    let Begun { orders, drafts, .. } = begin(&core, &batch, &cancel, limit).await?;
+    let watching = match batch.holding {
+        Holding::Guarded => Some(watch(&core, &batch, &orders).await),
+        Holding::Kept => None,
+    };
     // From here on something may exist, so from here on the journal knows of it.
-    let drafts = orders.iter().map(|order| draft(order, &batch, &endpoint, &owner)).collect();
-    let records = core.inventory().add(drafts).await?;
+    let ids: Vec<HostId> = orders.iter().map(|order| order.id).collect();
+    let added = core.inventory().add(drafts).await;
+    let records = added.inspect_err(|_| ids.into_iter().for_each(|id| core.guarding.settled(id)))?;
     let all_or_nothing = batch.resolved.all_or_nothing;
     let mut outcomes: Vec<_> = stream::iter(orders.into_iter().zip(records))
-        .map(|(order, record)| make_one(Arc::clone(&core), &batch, limit, order, record))
+        .map(|(order, record)| make_one(Arc::clone(&core), &batch, limit, order, record, GuardId::generate()))
         .buffer_unordered(core.concurrency())
         .inspect(|outcome| {
             if all_or_nothing && outcome.is_err() {
@@ -639,18 +664,47 @@ async fn make_batch(
         let wanted = &batch.resolved.wanted;
         outcomes = join_all(outcomes.into_iter().map(|outcome| take_back(&core, wanted, outcome))).await;
     }
+    if let Some(watching) = watching {
+        watching.confirmed().await;
+    }
     Ok(outcomes)
+}
+
+/// What the journal and the provider are to be told of a batch.
+pub(crate) struct Begun {
+    pub(crate) orders: Vec<Order>,
+    pub(crate) drafts: Vec<HostRecord>,
+    pub(crate) owner: Owner,
+}
+
+/// Finds out where the hosts of a batch will be made, and whether they can be. Makes nothing.
+pub(crate) async fn begin(core: &Arc<Core>, batch: &Batch, cancel: &CancellationToken, limit: Limit) -> Result<Begun> {
+    let wrap = |source| Error::Provider { doing: format!("could not check out {}", batch.resolved.wanted), source };
+    let endpoint = limit.bound(cancel, engine::caught(batch.provider.endpoint())).await.map_err(wrap)?;
+    let owner = core.owner().await?;
+    let orders = order(core, batch, &owner, cancel);
+    limit.bound(cancel, engine::caught(batch.provider.prepare(&orders))).await.map_err(wrap)?;
+    let drafts = orders.iter().map(|order| draft(order, batch, &endpoint, &owner)).collect();
+    Ok(Begun { orders, drafts, owner })
+}
+
+/// Has the guardian told of hosts before they exist.
+pub(crate) async fn watch(core: &Arc<Core>, batch: &Batch, orders: &[Order]) -> Watching {
+    let hosts = orders.iter().map(|order| order.id).collect();
+    let lease_until = batch.lease.map(|lease| Lease(lease).until());
+    let has_teardown = batch.resolved.teardown_command.is_some();
+    Guarding::watch(core, &batch.settings, hosts, lease_until, has_teardown).await
 }
 
 /// How long a batch may take, its preparation included.
 #[derive(Clone, Copy)]
-struct Limit {
+pub(crate) struct Limit {
     begun: Instant,
     limit: Option<Duration>,
 }
 
 impl Limit {
-    fn new(limit: Option<Duration>) -> Self {
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
         Self { begun: Instant::now(), limit }
     }
 
@@ -668,7 +722,7 @@ impl Limit {
     }
 
     /// Makes a call for as long as there is time, and somebody wants its result.
-    async fn bound<T>(
+    pub(crate) async fn bound<T>(
         self,
         cancel: &CancellationToken,
         call: impl Future<Output = Result<T, ProviderError>>,
@@ -725,7 +779,7 @@ fn order(core: &Arc<Core>, batch: &Batch, owner: &Owner, cancel: &CancellationTo
 
 fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
     let mut args = order.args.clone();
-    args.insert("_broker_origin".to_owned(), order.origin.as_str().into());
+    args.insert(ORIGIN_ARGUMENT.to_owned(), order.origin.as_str().into());
     HostRecord {
         id: order.id,
         number: 0,
@@ -736,14 +790,17 @@ fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> Ho
         hostname: None,
         address: None,
         ssh_port: None,
+        ssh_host_key: None,
         provider: batch.resolved.provider.clone(),
         instance: batch.resolved.instance.clone(),
         args,
         labels: order.labels.clone(),
         checked_out_at: None,
         lease_until: order.lease_until,
+        teardown_command: batch.resolved.teardown_command.clone(),
         owner: Some(owner.clone()),
         holding: batch.holding,
+        shared: None,
         endpoint: Some(endpoint.clone()),
         handle: None,
         error: None,
@@ -752,13 +809,14 @@ fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> Ho
     }
 }
 
-/// Makes one host that is in the journal as `pending`.
-async fn make_one(
+/// Makes one host that is in the journal as `pending`, for this guard, if for any.
+pub(crate) async fn make_one(
     core: Arc<Core>,
     batch: &Batch,
     limit: Limit,
     order: Order,
     record: HostRecord,
+    guard: GuardId,
 ) -> Result<Made, CheckoutFailure> {
     if order.is_cancelled() {
         // Cancelled while it stood in line: nobody was asked for it.
@@ -781,7 +839,10 @@ async fn make_one(
                     core.tell(&record, Step::Ready);
                     let host = Host::new(Arc::clone(&core), record);
                     Ok(match batch.holding {
-                        Holding::Guarded => Made::Guarded(HostGuard::new(host, batch.resolved.keep_on_failure)),
+                        Holding::Guarded => {
+                            let ResolvedRequest { keep_on_failure, idle, .. } = batch.resolved;
+                            Made::Guarded(HostGuard::new(host, guard, keep_on_failure, idle))
+                        }
                         Holding::Kept => Made::Kept(host),
                     })
                 }
@@ -881,6 +942,7 @@ async fn run_action(core: Arc<Core>, batch: Batch, cancel: CancellationToken) ->
 }
 
 async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<HostRecord> {
+    let record = recovery::recover(core, record).await?;
     let is_active = |record: &HostRecord| match record.state {
         HostState::Active => Ok(()),
         state => Err(Error::state(record, format!("is {state}, and only an active host can be extended"))),
@@ -912,136 +974,6 @@ async fn forget_one(core: &Arc<Core>, record: HostRecord) -> Result<()> {
         Ok(())
     };
     core.change(record, forget).await.map(drop)
-}
-
-async fn sync(
-    core: &Arc<Core>,
-    name: &str,
-    instance: Option<String>,
-    provider: &dyn Provider,
-    scope: Scope,
-) -> Result<Synced> {
-    let wrap = |source| Error::Provider { doing: format!("could not sync with provider `{name}`"), source };
-    let endpoint = engine::caught(provider.endpoint()).await.map_err(wrap)?;
-    let mut found = engine::caught(provider.list(&scope)).await.map_err(wrap)?;
-    // Read after the provider was asked: a host that was checked out in between is in here, and not in there.
-    let known = core.inventory().load().await?.records;
-    let ours = |record: &&Arc<HostRecord>| {
-        let here = record.endpoint.as_ref().is_none_or(|at| at.identity == endpoint.identity);
-        record.provider == name && record.instance == instance && here
-    };
-    // Of two hosts of one name neither is known to be the one that was meant.
-    let names: Vec<_> =
-        found.iter().filter(|found| found.broker_id.is_none()).map(|found| found.facts.name.clone()).collect();
-    let is_unique = |found: &Found| names.iter().filter(|name| **name == found.facts.name).count() == 1;
-    let same = |found: &Found| {
-        let mut records = known.iter().filter(ours);
-        match found.broker_id {
-            Some(id) => records.find(|record| record.id == id),
-            // One that was made by us carries its id; only what came from elsewhere goes by its name.
-            None => records.find(|record| {
-                record.owner.is_none() && record.name.is_some() && record.name == found.facts.name && is_unique(found)
-            }),
-        }
-    };
-    let pairs: Vec<_> = found.drain(..).map(|found| (same(&found).cloned(), found)).collect();
-    let seen: Vec<HostId> = pairs.iter().filter_map(|(record, _)| Some(record.as_ref()?.id)).collect();
-
-    // A list that was narrowed says nothing of the rest, so each of them is looked for by its own id. Everything is
-    // asked before anything is written.
-    let missing = known
-        .iter()
-        .filter(ours)
-        .filter(|record| record.state == HostState::Active && record.endpoint.is_some() && !seen.contains(&record.id));
-    let looked = stream::iter(missing.cloned().collect::<Vec<_>>())
-        .map(async |record: Arc<HostRecord>| {
-            let found = engine::caught(provider.find(&record)).await;
-            found.map(|found| found.is_empty().then_some(record))
-        })
-        .buffer_unordered(core.concurrency())
-        .collect::<Vec<_>>()
-        .await;
-    let vanished: Vec<Option<Arc<HostRecord>>> = looked.into_iter().collect::<Result<_, _>>().map_err(wrap)?;
-
-    let mut synced = Synced::default();
-    let mut drafts = Vec::new();
-    for (record, found) in pairs {
-        match record {
-            Some(record) => match refresh(core, &record, found.facts).await? {
-                Some(updated) => synced.updated.push(updated),
-                None => synced.unchanged += 1,
-            },
-            // Known under another instance or endpoint, or released since it was listed.
-            None if found.broker_id.is_some_and(|id| known.iter().any(|record| record.id == id)) => {}
-            None => {
-                let carries_id = found.broker_id.is_some();
-                let draft = adopted(found, name, instance.as_ref(), &endpoint);
-                // One of ours may have been released, and its record have gone, since it was listed.
-                if !carries_id || !engine::caught(provider.find(&draft)).await.map_err(wrap)?.is_empty() {
-                    drafts.push(draft);
-                }
-            }
-        }
-    }
-    for record in vanished.into_iter().flatten() {
-        let vanish = |record: &mut HostRecord| {
-            if record.state == HostState::Active {
-                record.state = HostState::Vanished;
-            }
-            Ok(())
-        };
-        synced.vanished.push(core.change(Arc::unwrap_or_clone(record), vanish).await?);
-    }
-    synced.added = core.inventory().add(drafts).await?;
-    Ok(synced)
-}
-
-/// Takes over what a provider tells of a host that we know, if it tells anything new.
-async fn refresh(core: &Arc<Core>, record: &HostRecord, facts: HostFacts) -> Result<Option<HostRecord>> {
-    let refresh = |record: &mut HostRecord| {
-        // Whoever makes or releases a host writes its record; a sync stays out of that.
-        if !matches!(record.state, HostState::Pending | HostState::Releasing) {
-            record.absorb(facts.clone());
-        }
-        if record.state == HostState::Vanished {
-            record.state = HostState::Active;
-        }
-        Ok(())
-    };
-    let mut wanted = record.clone();
-    refresh(&mut wanted)?;
-    if wanted == *record { Ok(None) } else { core.change(record.clone(), refresh).await.map(Some) }
-}
-
-/// The record of a host that the provider has and nobody has written down.
-fn adopted(found: Found, provider: &str, instance: Option<&String>, endpoint: &Endpoint) -> HostRecord {
-    let now = Timestamp::now();
-    let mut record = HostRecord {
-        id: found.broker_id.unwrap_or_else(HostId::generate),
-        number: 0,
-        rev: 0,
-        state: HostState::Active,
-        at: now,
-        name: None,
-        hostname: None,
-        address: None,
-        ssh_port: None,
-        provider: provider.to_owned(),
-        instance: instance.cloned(),
-        args: found.args,
-        labels: std::collections::BTreeMap::new(),
-        checked_out_at: Some(now),
-        lease_until: None,
-        owner: None,
-        holding: Holding::Kept,
-        endpoint: Some(endpoint.clone()),
-        handle: None,
-        error: None,
-        ports: std::collections::BTreeMap::new(),
-        facts: Map::new(),
-    };
-    record.absorb(found.facts);
-    record
 }
 
 /// What to do about what a checkout that failed may have left behind.

@@ -1,6 +1,6 @@
 //! What the parts of one [`Broker`](crate::Broker) share: settings, providers, the inventory, and who we are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::STOP_ALL;
 use crate::error::{Error, Result};
+use crate::guardian::{self, Guarding};
 use crate::id::HostId;
 use crate::inventory::{HostRecord, Inventory, InventoryError, Liveness, Owner, RunLock};
 use crate::provider::{Provider, ProviderFactory, ProviderInfo};
 use crate::request::{RequestError, find_provider};
-use crate::settings::{BrokerDirectory, Settings};
+#[cfg(feature = "ssh")]
+use crate::session::ssh::resolve::Place;
+#[cfg(feature = "ssh")]
+use crate::settings::SshSettings;
+use crate::settings::{BrokerDirectory, ProviderSettings, Settings};
 
 /// How many hosts of one call are worked on at once, where the settings have no `thread_limit`.
 const AT_ONCE: usize = 256;
@@ -31,8 +36,11 @@ type Instances = HashMap<(String, Option<String>), Instance>;
 pub(crate) struct Instance {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) name: Option<String>,
-    /// Labels that the settings put on everything it makes.
-    pub(crate) labels: BTreeMap<String, String>,
+    /// What its settings say about reaching its hosts by SSH.
+    #[cfg(feature = "ssh")]
+    pub(crate) ssh: Arc<SshSettings>,
+    /// What it was made of.
+    pub(crate) settings: Arc<ProviderSettings>,
 }
 
 pub(crate) struct Core {
@@ -42,6 +50,11 @@ pub(crate) struct Core {
     instances: Mutex<Instances>,
     inventory: Inventory,
     run: Mutex<Option<(RunLock, Owner)>>,
+    #[cfg(feature = "ssh")]
+    ssh: tokio::sync::OnceCell<SshSettings>,
+    /// What came ready, and is not to be looked up in the settings.
+    given: Vec<ProviderSettings>,
+    pub(crate) guarding: Guarding,
     steps: broadcast::Sender<Progress>,
     pub(crate) stop: CancellationToken,
 }
@@ -51,6 +64,7 @@ impl Core {
         settings: Settings,
         directory: BrokerDirectory,
         factories: Vec<Arc<dyn ProviderFactory>>,
+        guardian: guardian::Choice,
     ) -> Self {
         Self {
             inventory: Inventory::open(directory.path()),
@@ -59,9 +73,23 @@ impl Core {
             factories,
             instances: Mutex::default(),
             run: Mutex::default(),
+            #[cfg(feature = "ssh")]
+            ssh: tokio::sync::OnceCell::new(),
+            given: Vec::new(),
+            guarding: Guarding::new(guardian),
             steps: broadcast::channel(STEPS).0,
             stop: STOP_ALL.child_token(),
         }
+    }
+
+    /// What a guardian works with: the settings of providers are those that it was told.
+    pub(crate) fn of_guardian(
+        settings: Settings,
+        directory: BrokerDirectory,
+        factories: Vec<Arc<dyn ProviderFactory>>,
+        given: Vec<ProviderSettings>,
+    ) -> Self {
+        Self { given, ..Self::new(settings, directory, factories, guardian::Choice::Nobody) }
     }
 
     pub(crate) fn inventory(&self) -> &Inventory {
@@ -89,7 +117,11 @@ impl Core {
 
     fn make_instance(&self, name: &str, instance: Option<&str>) -> Result<Instance> {
         let info = find_provider(name, &self.infos())?;
-        let settings = self.settings.provider(info.name, instance)?;
+        let is_meant = |given: &&ProviderSettings| given.provider == info.name && given.instance.as_deref() == instance;
+        let settings = match self.given.iter().find(is_meant) {
+            Some(given) => given.clone(),
+            None => self.settings.provider(info.name, instance)?,
+        };
         let resolved = (info.name.to_owned(), settings.instance.clone());
         if let Some(known) = self.instances.lock().get(&resolved) {
             return Ok(known.clone());
@@ -103,13 +135,39 @@ impl Core {
             },
             source,
         })?;
-        let made = Instance { provider, name: settings.instance, labels: settings.labels };
+        let made = Instance {
+            provider,
+            #[cfg(feature = "ssh")]
+            ssh: Arc::new(settings.ssh().map_err(crate::settings::SettingsError::from)?),
+            name: settings.instance.clone(),
+            settings: Arc::new(settings),
+        };
         Ok(self.instances.lock().entry(resolved).or_insert(made).clone())
     }
 
     /// The provider that made a host.
     pub(crate) async fn provider_of(self: &Arc<Self>, record: &HostRecord) -> Result<Arc<dyn Provider>> {
         Ok(self.instance(&record.provider, record.instance.as_deref()).await?.provider)
+    }
+
+    /// Section `ssh` of the settings, with its secrets in their places. They are looked up once.
+    #[cfg(feature = "ssh")]
+    pub(crate) async fn ssh_settings(self: &Arc<Self>) -> Result<SshSettings> {
+        let settings = self.ssh.get_or_try_init(async || {
+            self.aside("looking up how hosts are reached", |core| Ok(core.settings.ssh()?)).await?
+        });
+        settings.await.cloned()
+    }
+
+    /// Where this process runs, as far as that decides how hosts are reached.
+    #[cfg(feature = "ssh")]
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            directory: self.directory.path().to_owned(),
+            // Without a home directory there is nothing to be found in it.
+            home: std::env::home_dir().filter(|home| home.is_absolute()).unwrap_or_else(|| "/nonexistent".into()),
+            user: crate::sys::user_name(),
+        }
     }
 
     /// Who this process is. The first call takes the lock that shows that it lives.
@@ -135,20 +193,41 @@ impl Core {
         .await?
     }
 
-    /// Whether the owner of a record may still be at work on it: this process, or another one that is not dead.
+    /// Whether the owner of a record may still be at work on it: this process, or another one that is not dead. What
+    /// could not be found out may be so.
     pub(crate) async fn is_owner_busy(self: &Arc<Self>, record: &HostRecord) -> bool {
-        let record = record.clone();
-        let looked = self.aside("looking for a process", move |core| core.is_alive(&record)).await;
-        // What could not be found out may be so.
-        looked.unwrap_or(true)
+        self.liveness_aside(record).await != Liveness::Dead
     }
 
-    /// As [`is_owner_busy`](Self::is_owner_busy), for callers that may block.
-    pub(crate) fn is_alive(&self, record: &HostRecord) -> bool {
-        match &record.owner {
-            Some(owner) => crate::inventory::liveness(self.directory.path(), owner.run) != Liveness::Dead,
-            None => false,
+    /// As [`liveness`](Self::liveness), without holding up anybody.
+    pub(crate) async fn liveness_aside(self: &Arc<Self>, record: &HostRecord) -> Liveness {
+        let record = record.clone();
+        let looked = self.aside("looking for a process", move |core| core.liveness(&record)).await;
+        looked.unwrap_or(Liveness::Unknown)
+    }
+
+    /// Whether one process lives.
+    pub(crate) async fn liveness_of(self: &Arc<Self>, owner: &Owner) -> Liveness {
+        let run = owner.run;
+        let looked =
+            self.aside("looking for a process", move |core| crate::inventory::liveness(core.directory.path(), run));
+        looked.await.unwrap_or(Liveness::Unknown)
+    }
+
+    /// Whether the owner of a record lives, or, of a host that is shared, any of those who use it. For callers that may
+    /// block. What nobody owns has no living owner.
+    pub(crate) fn liveness(&self, record: &HostRecord) -> Liveness {
+        let lives = |owner: &Owner| crate::inventory::liveness(self.directory.path(), owner.run);
+        let members = record.shared.iter().flat_map(|shared| &shared.members).map(|member| &member.owner);
+        let mut all = Liveness::Dead;
+        for owner in members.chain(&record.owner) {
+            match lives(owner) {
+                Liveness::Alive => return Liveness::Alive,
+                Liveness::Unknown => all = Liveness::Unknown,
+                Liveness::Dead => {}
+            }
         }
+        all
     }
 
     /// The owner of a record, in words.

@@ -89,6 +89,17 @@ pub enum Error {
         /// Why not, as a fragment that follows the host.
         why: String,
     },
+    /// A host is half made or half released, and its owner may still be at work on it: on a network file system nobody can
+    /// tell whether another process lives.
+    #[error("host {number} (`{host}`) belongs to {owner}, and nobody can tell whether that still lives")]
+    Unproven {
+        /// The host's number.
+        number: u64,
+        /// Which host.
+        host: String,
+        /// Its owner, in words.
+        owner: String,
+    },
     /// Something did not happen in time.
     #[error("{what} did not happen within {}", crate::duration::format(*limit))]
     Waited {

@@ -12,6 +12,7 @@ use crate::engine::held::{self, Held};
 use crate::engine::{self};
 use crate::error::{Error, HookError, Result};
 use crate::host::Host;
+use crate::id::GuardId;
 
 /// A type of host with a `setup` and a `teardown` of its own.
 ///
@@ -75,28 +76,29 @@ impl HostType for () {
 /// are dropped together. [`checkin`](Self::checkin) is the way to see errors.
 #[must_use = "dropping a guard releases its host"]
 pub struct HostGuard<T: HostType = ()> {
+    id: GuardId,
     host: Host,
     typed: Arc<T>,
     pid: u32,
 }
 
 impl HostGuard {
-    pub(crate) fn new(host: Host, keep_on_failure: Option<Duration>) -> Self {
-        held::insert(Held { host: host.clone(), keep_on_failure, teardown: None.into() });
-        Self { host, typed: Arc::new(()), pid: std::process::id() }
+    pub(crate) fn new(host: Host, id: GuardId, keep_on_failure: Option<Duration>, idle: Option<Duration>) -> Self {
+        held::insert(Held { guard: id, host: host.clone(), idle, keep_on_failure, teardown: None.into() });
+        Self { id, host, typed: Arc::new(()), pid: std::process::id() }
     }
 
     /// The same host, under a type that brings its own teardown.
     pub(crate) fn into_type<T: HostType>(self) -> HostGuard<T> {
         let host = self.host.clone();
         let typed = Arc::new(T::new(host.clone()));
-        let pid = self.pid;
-        if let Some(held) = held::get(host.id()) {
+        let (id, pid) = (self.id, self.pid);
+        if let Some(held) = held::get(id) {
             let (typed, host) = (Arc::clone(&typed), host.clone());
             *held.teardown.lock() = Some(Box::new(move || Box::pin(async move { typed.teardown(&host).await })));
         }
         self.disarm();
-        HostGuard { host, typed, pid }
+        HostGuard { id, host, typed, pid }
     }
 
     /// Ends without releasing anything: another guard goes on with the host.
@@ -124,7 +126,7 @@ impl<T: HostType> HostGuard<T> {
         if self.is_foreign() {
             return Err(Error::Closed);
         }
-        let torn_down = match held::get(self.host.id()).and_then(|held| held.teardown.lock().take()) {
+        let torn_down = match held::get(self.id).and_then(|held| held.teardown.lock().take()) {
             Some(teardown) => teardown().await,
             None => Ok(()),
         };
@@ -134,7 +136,7 @@ impl<T: HostType> HostGuard<T> {
 
     async fn release(&self) -> Result<()> {
         // Whoever takes the entry releases the host; from there on it is the engine's, not this future's.
-        let Some(held) = held::take(self.host.id()) else { return Ok(()) };
+        let Some(held) = held::take(self.id) else { return Ok(()) };
         engine::call("checking in", async move { held::release(&held).await }).await?
     }
 
@@ -143,9 +145,9 @@ impl<T: HostType> HostGuard<T> {
         if self.is_foreign() {
             return Err(Error::Closed);
         }
-        match held::get(self.host.id()).and_then(|held| held.keep_on_failure) {
+        match held::get(self.id).and_then(|held| held.keep_on_failure) {
             Some(lease) => {
-                let Some(held) = held::take(self.host.id()) else { return Ok(None) };
+                let Some(held) = held::take(self.id) else { return Ok(None) };
                 engine::call("keeping a host", async move { held::keep_for_a_look(&held, lease).await }).await
             }
             None => self.checkin().await.map(|()| None),
@@ -161,10 +163,10 @@ impl<T: HostType> HostGuard<T> {
         if self.is_foreign() {
             return Err(Error::Closed);
         }
-        let host = self.host.clone();
-        let kept = engine::call("keeping a host", async move { held::keep(&host, None).await });
+        let (host, id) = (self.host.clone(), self.id);
+        let kept = engine::call("keeping a host", async move { held::keep(&host, id, None).await });
         kept.await??;
-        drop(held::take(self.host.id()));
+        drop(held::take(self.id));
         Ok(self.host.clone())
     }
 
@@ -177,7 +179,7 @@ impl<T: HostType> HostGuard<T> {
 impl<T: HostType> Drop for HostGuard<T> {
     fn drop(&mut self) {
         if !self.is_foreign() {
-            held::release_dropped(held::take(self.host.id()).into_iter().collect());
+            held::release_dropped(held::take(self.id).into_iter().collect());
         }
     }
 }
@@ -243,7 +245,7 @@ impl HostGuards {
 impl Drop for HostGuards {
     fn drop(&mut self) {
         let own = self.0.iter().filter(|guard| !guard.is_foreign());
-        held::release_dropped(own.filter_map(|guard| held::take(guard.host.id())).collect());
+        held::release_dropped(own.filter_map(|guard| held::take(guard.id)).collect());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -80,11 +81,22 @@ identifier! {
     RunId
 }
 
+identifier! {
+    /// Names one guard: of the many that may hold a shared host, this one.
+    GuardId
+}
+
 impl HostId {
     /// The last eight digits, which differ between hosts made in the same instant: for names of resources.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.split_off(24)
+    }
+
+    /// When the id was made, by the clock of whoever made it. Ids that came from elsewhere may not tell.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+        Timestamp::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?).ok()
     }
 }
 

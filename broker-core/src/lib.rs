@@ -9,26 +9,33 @@ mod engine;
 mod error;
 pub mod filter;
 mod guard;
+pub mod guardian;
 mod host;
 mod id;
 pub mod inventory;
 pub mod provider;
+mod reap;
+mod recovery;
 mod request;
 pub mod secrets;
 pub mod session;
 pub mod settings;
+mod shared;
+mod sync;
 mod sys;
 pub mod yaml;
 
 pub use args::{ArgValue, Args, merge};
-pub use broker::{Broker, Builder, Choice, Chosen, Synced};
+pub use broker::{Broker, Builder, Choice, Chosen};
 pub use context::{Progress, Step};
 pub use engine::{Released, abandon, block_on};
 pub use error::{CheckoutError, CheckoutFailure, Error, FailureCause, HookError, Result};
 pub use guard::{HostGuard, HostGuards, HostType};
-pub use host::{Host, LogRequest, Logs, Output, Running};
-pub use id::{HostId, InvalidId, RunId};
+pub use host::{Host, LogRequest, Logs, OsRelease, Output, Running, Tail, Transfer, Transferred, execute_on};
+pub use id::{GuardId, HostId, InvalidId, RunId};
+pub use reap::{Due, Reapable, Reaped, Reaping, Reason, Whose};
 pub use request::{HostRequest, RequestError, ResolvedRequest, Wanted, labels_of};
+pub use sync::{Orphans, Synced};
 
 /// An error and all that is underneath it, in one line, with colons between.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

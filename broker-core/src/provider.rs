@@ -20,8 +20,15 @@ use crate::args::{ArgValue, Args};
 use crate::host::LogRequest;
 use crate::id::HostId;
 use crate::inventory::{HostRecord, Owner};
-use crate::session::{Session, SessionError};
+use crate::session::{Access, SessionError, SshLogin};
 use crate::settings::ProviderSettings;
+
+/// The label of a resource that carries its [`HostId`].
+pub const ID_LABEL: &str = "broker.id";
+const OWNER_LABEL: &str = "broker.owner";
+const ORIGIN_LABEL: &str = "broker.origin";
+const ACTION_LABEL: &str = "broker.action";
+const LEASE_LABEL: &str = "broker.lease_until";
 
 /// Something that makes and releases hosts: one configured instance of a kind of provider.
 ///
@@ -85,7 +92,8 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::unsupported("executing actions"))
     }
 
-    /// The hosts that are there, whether or not the inventory knows them.
+    /// The hosts that are there, whether or not the inventory knows them; among them whatever carries a Broker id, such
+    /// as what an execution left behind.
     ///
     /// # Errors
     ///
@@ -119,12 +127,16 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::unsupported("queries"))
     }
 
-    /// Opens a session on a host.
+    /// Says how a host is reached: by a session of the provider's own, which it opens here, or by SSH, with what it
+    /// knows about logging in. By default by SSH, with what the host's facts and the settings say.
     ///
     /// # Errors
     ///
     /// [`SessionError`] says what stood in the way.
-    async fn session(&self, host: &HostRecord) -> Result<Arc<dyn Session>, SessionError>;
+    async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
+        let _unused = host;
+        Ok(Access::Ssh(SshLogin::default()))
+    }
 
     /// What the host itself has printed: a container's log, a machine's console, a job's output. Sent piece by piece
     /// until the log ends, or the receiver is dropped.
@@ -371,15 +383,16 @@ impl Order {
     }
 
     /// The identity that every resource made for this order carries, as label names and values: `broker.id`,
-    /// `broker.owner`, `broker.origin` and, with a lease, `broker.lease_until`.
+    /// `broker.owner`, `broker.origin`, `broker.action` and, with a lease, `broker.lease_until`.
     pub fn identity_labels(&self) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::from([
-            ("broker.id".to_owned(), self.id.to_string()),
-            ("broker.owner".to_owned(), format!("{}@{}", self.owner.user, self.owner.machine)),
-            ("broker.origin".to_owned(), self.origin.clone()),
+            (ID_LABEL.to_owned(), self.id.to_string()),
+            (OWNER_LABEL.to_owned(), self.owner.address()),
+            (ORIGIN_LABEL.to_owned(), self.origin.clone()),
+            (ACTION_LABEL.to_owned(), self.action.clone()),
         ]);
         if let Some(until) = self.lease_until {
-            labels.insert("broker.lease_until".to_owned(), until.to_string());
+            labels.insert(LEASE_LABEL.to_owned(), until.to_string());
         }
         labels
     }
@@ -411,7 +424,7 @@ pub struct HostFacts {
 }
 
 /// A host that a provider has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The Broker id that the resource carries, if it does.
     pub broker_id: Option<HostId>,
@@ -419,6 +432,52 @@ pub struct Found {
     pub facts: HostFacts,
     /// The arguments it was made with, as far as the provider can tell: `container_host`.
     pub args: Args,
+    /// What else the resource carries of [`Order::identity_labels`].
+    pub identity: Identity,
+    /// How long it has been there by the provider's own clock, as far as the provider can tell.
+    pub age: Option<Duration>,
+    /// Why it cannot be used as it is, if that is so, as a fragment: `it was never started`.
+    pub flaw: Option<String>,
+}
+
+impl Found {
+    /// Whether it has been there for longer than its lease and `grace` together. Both are spans, the lease as its maker
+    /// gave it and the age by the provider's clock, so that no two clocks are compared. What has no lease, or no age
+    /// that is known, never has.
+    pub fn has_outlived_its_lease(&self, grace: Duration) -> bool {
+        let lease = || {
+            let lease = self.identity.lease_until?.duration_since(self.broker_id?.made_at()?);
+            // A lease that ended before it began is none at all, which is no reason to wait.
+            Some(Duration::try_from(lease).unwrap_or_default())
+        };
+        matches!((self.age, lease()), (Some(age), Some(lease)) if age > lease.saturating_add(grace))
+    }
+}
+
+/// What a resource says of itself by the labels of [`Order::identity_labels`], beside its id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose it is: `jane@laptop`.
+    pub owner: Option<String>,
+    /// What asked for it.
+    pub origin: Option<String>,
+    /// The action that made it.
+    pub action: Option<String>,
+    /// When its lease ends, as of when it was made: labels stay as they are when a lease is extended.
+    pub lease_until: Option<Timestamp>,
+}
+
+impl Identity {
+    /// Reads the labels of a resource. `label` gives the value of one, by its name.
+    pub fn of_labels<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let text = |name| label(name).map(str::to_owned);
+        Self {
+            owner: text(OWNER_LABEL),
+            origin: text(ORIGIN_LABEL),
+            action: text(ACTION_LABEL),
+            lease_until: label(LEASE_LABEL).and_then(|until| until.parse().ok()),
+        }
+    }
 }
 
 /// What `list` is to look at.
@@ -426,6 +485,8 @@ pub struct Found {
 pub struct Scope {
     /// The part after the provider's name in `--sync Provider:arg`: a prefix, a label, a user; each provider says which.
     pub argument: Option<String>,
+    /// Whether what other users made is wanted too. Without an argument a provider that many share lists the user's own.
+    pub everyone: bool,
 }
 
 /// A question about what a provider offers.

@@ -42,8 +42,12 @@ pub struct HostRequest {
     pub origin: Option<String>,
     /// How long a guarded host stays when the test that holds it panics.
     pub keep_on_failure: Option<Duration>,
+    /// How long a shared host stays when nobody uses it any more.
+    pub idle: Option<Duration>,
     /// Whether no host at all is wanted where not all can be had.
     pub all_or_nothing: bool,
+    /// What runs on the hosts before they are released.
+    pub teardown_command: Option<String>,
 }
 
 impl HostRequest {
@@ -70,6 +74,7 @@ impl HostRequest {
             instance: record.instance.clone(),
             args: args.map(|(key, value)| (key.clone(), value.clone())).collect(),
             labels: record.labels.clone(),
+            teardown_command: record.teardown_command.clone(),
             ..Self::default()
         }
     }
@@ -123,10 +128,29 @@ impl HostRequest {
         self
     }
 
+    /// Lets a shared host stay for so long when its last user has left, for the next one. See
+    /// [`Broker::shared`](crate::Broker::shared).
+    #[must_use]
+    pub fn idle(mut self, time: Duration) -> Self {
+        self.idle = Some(time);
+        self
+    }
+
     /// Asks for all the hosts or none: when one cannot be had the others are released.
     #[must_use]
     pub fn all_or_nothing(mut self) -> Self {
         self.all_or_nothing = true;
+        self
+    }
+
+    /// Has a line run by the host's shell before the host is released, whoever releases it: its guard, `broker checkin`,
+    /// or the guardian of a process that was killed, which runs no [`HostType::teardown`](crate::HostType::teardown).
+    ///
+    /// It has 30 seconds. A host whose command fails is released all the same. The line is stored in the inventory, where
+    /// everybody can read it who can read the inventory, so it is no place for a password.
+    #[must_use]
+    pub fn teardown_command(mut self, line: impl Into<String>) -> Self {
+        self.teardown_command = Some(line.into());
         self
     }
 
@@ -195,7 +219,9 @@ impl HostRequest {
             timeout: self.timeout,
             origin: self.origin,
             keep_on_failure: self.keep_on_failure,
+            idle: self.idle,
             all_or_nothing: self.all_or_nothing,
+            teardown_command: self.teardown_command,
         })
     }
 
@@ -291,8 +317,12 @@ pub struct ResolvedRequest {
     pub origin: Option<String>,
     /// How long a guarded host stays when its test panics.
     pub keep_on_failure: Option<Duration>,
+    /// How long a shared host stays when nobody uses it any more.
+    pub idle: Option<Duration>,
     /// Whether none is wanted where not all can be had.
     pub all_or_nothing: bool,
+    /// What runs on the hosts before they are released.
+    pub teardown_command: Option<String>,
 }
 
 fn take_text(args: &mut Args, key: &str) -> Result<Option<String>, RequestError> {
@@ -373,6 +403,14 @@ pub enum RequestError {
         name: String,
         /// What it is.
         kind: &'static str,
+    },
+    /// A shared host of that name is in use, and is another one.
+    #[error("shared host `{name}` is in use, and was made of something else: {made_of}")]
+    SharedDiffers {
+        /// The name.
+        name: String,
+        /// What it was made of.
+        made_of: String,
     },
     /// The lease is longer than the settings allow.
     #[error("a lease of {} is longer than the {} that setting `max_lease` allows", crate::duration::format(*.wanted), crate::duration::format(*.limit))]

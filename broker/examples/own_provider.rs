@@ -9,7 +9,7 @@ use broker::prelude::*;
 use broker::provider::{
     ActionInfo, Endpoint, ErrorKind, Found, HostFacts, Order, Provider, ProviderError, ProviderFactory, ProviderInfo,
 };
-use broker::session::{Session, SessionError, SessionErrorKind};
+use broker::session::{Access, SessionError, SessionErrorKind};
 
 struct Lab {
     machines: Vec<&'static str>,
@@ -56,7 +56,7 @@ impl Provider for Lab {
         Ok(Vec::new())
     }
 
-    async fn session(&self, host: &HostRecord) -> Result<Arc<dyn Session>, SessionError> {
+    async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         Err(SessionError::new(SessionErrorKind::Unsupported, format!("`{}` has no way in", host.label())))
     }
 }

@@ -22,7 +22,8 @@ use broker_core::inventory::{HostRecord, Snapshot};
 use broker_core::provider::{Execution, Query, Scope, Table};
 use broker_core::session::{Command, ExitStatus, Output as Piece, RemotePath};
 use broker_core::{
-    Builder, CheckoutFailure, Choice, Chosen, HostRequest, HostType, Output, Released, Result, Synced, block_on,
+    Builder, CheckoutFailure, Choice, Chosen, Due, HostRequest, HostType, Orphans, OsRelease, Output, Reapable, Reaped,
+    Reaping, Released, Result, Synced, Transferred, block_on,
 };
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -69,6 +70,15 @@ impl Broker {
     /// As there.
     pub fn checkout(&self, request: HostRequest) -> Result<HostGuard> {
         block_on(self.inner.checkout(request))?.map(HostGuard::from)
+    }
+
+    /// See [`Broker::shared`](crate::Broker::shared).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn shared(&self, name: &str, request: HostRequest) -> Result<HostGuard> {
+        block_on(self.inner.shared(name, request))?.map(HostGuard::from)
     }
 
     /// See [`Broker::checkout_many`](crate::Broker::checkout_many).
@@ -134,6 +144,15 @@ impl Broker {
         block_on(self.inner.checkin(records))?
     }
 
+    /// See [`Broker::checkin_by_force`](crate::Broker::checkin_by_force).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn checkin_by_force(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<Released>)>> {
+        block_on(self.inner.checkin_by_force(records))?
+    }
+
     /// See [`Broker::extend`](crate::Broker::extend).
     ///
     /// # Errors
@@ -179,6 +198,33 @@ impl Broker {
         block_on(self.inner.sync(provider, instance, scope))?
     }
 
+    /// See [`Broker::orphans`](crate::Broker::orphans).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn orphans(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Orphans> {
+        block_on(self.inner.orphans(provider, instance, scope))?
+    }
+
+    /// See [`Broker::reapable`](crate::Broker::reapable).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reapable(&self, reaping: &Reaping) -> Result<Due> {
+        block_on(self.inner.reapable(reaping))?
+    }
+
+    /// See [`Broker::reap`](crate::Broker::reap).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reap(&self, hosts: Vec<Reapable>) -> Result<Vec<(Reapable, Result<Reaped>)>> {
+        block_on(self.inner.reap(hosts))?
+    }
+
     /// See [`Broker::inventory`](crate::Broker::inventory).
     ///
     /// # Errors
@@ -206,6 +252,20 @@ impl Broker {
         block_on(self.inner.find(word))?.map(Host::from)
     }
 
+    /// See [`Broker::execute_on`](crate::Broker::execute_on).
+    ///
+    /// # Errors
+    ///
+    /// If there is no waiting for the engine here. What happened on each host is in its own outcome.
+    pub fn execute_on(
+        &self,
+        hosts: impl IntoIterator<Item = Host>,
+        command: impl Into<Command>,
+    ) -> Result<Vec<(Host, Result<Output>)>> {
+        let hosts = hosts.into_iter().map(|host| host.inner);
+        Ok(own_hosts(block_on(self.inner.execute_on(hosts, command))?))
+    }
+
     /// See [`Broker::choose`](crate::Broker::choose).
     ///
     /// # Errors
@@ -214,6 +274,10 @@ impl Broker {
     pub fn choose(&self, choice: &Choice) -> Result<Chosen> {
         block_on(self.inner.choose(choice))?
     }
+}
+
+fn own_hosts<T>(outcomes: Vec<(crate::Host, T)>) -> Vec<(Host, T)> {
+    outcomes.into_iter().map(|(host, outcome)| (host.into(), outcome)).collect()
 }
 
 /// The blocking twin of [`Host`](crate::Host). What only looks is there by [`Deref`].
@@ -317,6 +381,38 @@ impl Host {
         block_on(self.inner.copy_to(from, &other.inner, to))?
     }
 
+    /// See [`Host::transfer`](crate::Host::transfer).
+    pub fn transfer(&self) -> Transfer<'_> {
+        Transfer { inner: self.inner.transfer() }
+    }
+
+    /// See [`Host::tail`](crate::Host::tail).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn tail(&self, path: impl Into<RemotePath>, lines: usize, follow: bool) -> Result<Tail> {
+        block_on(self.inner.tail(path, lines, follow))?.map(|inner| Tail { inner })
+    }
+
+    /// See [`Host::os_release`](crate::Host::os_release).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn os_release(&self) -> Result<OsRelease> {
+        block_on(self.inner.os_release())?
+    }
+
+    /// See [`Host::reboot_and_wait`](crate::Host::reboot_and_wait).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reboot_and_wait(&self, limit: Duration) -> Result<()> {
+        block_on(self.inner.reboot_and_wait(limit))?
+    }
+
     /// See [`Host::logs`](crate::Host::logs).
     ///
     /// # Errors
@@ -351,6 +447,63 @@ impl Host {
     /// As there.
     pub fn close(&self) -> Result<()> {
         block_on(self.inner.close())?
+    }
+}
+
+/// The blocking twin of [`Transfer`](crate::Transfer).
+#[derive(Debug)]
+#[must_use = "nothing moves before one of its methods is called"]
+pub struct Transfer<'a> {
+    inner: crate::Transfer<'a>,
+}
+
+impl<'a> Transfer<'a> {
+    /// See [`Transfer::on_progress`](crate::Transfer::on_progress).
+    pub fn on_progress(self, tell: impl FnMut(Transferred) + Send + 'a) -> Self {
+        Self { inner: self.inner.on_progress(tell) }
+    }
+
+    /// See [`Host::put`](crate::Host::put).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn put(self, from: impl AsRef<Path>, to: impl Into<RemotePath>) -> Result<()> {
+        block_on(self.inner.put(from, to))?
+    }
+
+    /// See [`Host::get`](crate::Host::get).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get(self, from: impl Into<RemotePath>, to: impl Into<PathBuf>) -> Result<()> {
+        block_on(self.inner.get(from, to))?
+    }
+
+    /// See [`Host::copy_to`](crate::Host::copy_to).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn copy_to(self, from: impl Into<RemotePath>, other: &Host, to: impl Into<RemotePath>) -> Result<()> {
+        block_on(self.inner.copy_to(from, &other.inner, to))?
+    }
+}
+
+/// The blocking twin of [`Tail`](crate::Tail): an iterator over lines, which waits for the next one. Dropping it ends the
+/// reading.
+#[derive(Debug)]
+#[must_use = "dropping it ends the reading"]
+pub struct Tail {
+    inner: crate::Tail,
+}
+
+impl Iterator for Tail {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        block_on(self.inner.line()).unwrap_or_else(|error| Some(Err(error)))
     }
 }
 
@@ -418,6 +571,16 @@ impl From<crate::HostGuards> for HostGuards {
 impl HostGuards {
     fn take(&mut self) -> crate::HostGuards {
         std::mem::take(&mut self.guards).into_iter().map(|guard| guard.inner).collect::<Vec<_>>().into()
+    }
+
+    /// See [`HostGuards::execute`](crate::HostGuards::execute).
+    ///
+    /// # Errors
+    ///
+    /// If there is no waiting for the engine here. What happened on each host is in its own outcome.
+    pub fn execute(&self, command: impl Into<Command>) -> Result<Vec<(Host, Result<Output>)>> {
+        let hosts = self.guards.iter().map(|guard| crate::Host::clone(&guard.inner));
+        Ok(own_hosts(block_on(broker_core::execute_on(hosts.collect(), command))?))
     }
 
     /// See [`HostGuards::checkin`](crate::HostGuards::checkin).

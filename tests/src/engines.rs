@@ -160,6 +160,35 @@ impl Engine {
         assert!(matches!(status, 201 | 409), "{status}: {}", String::from_utf8_lossy(&body));
     }
 
+    /// Creates a container of what its API takes for one, starts it, and returns its id.
+    ///
+    /// # Panics
+    ///
+    /// If the engine cannot.
+    pub fn run(&self, container: &Value) -> String {
+        let (status, body) = send(&self.socket, "POST", "/v1.41/containers/create", &container.to_string()).unwrap();
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
+        let made: Value = serde_json::from_slice(&body).unwrap();
+        let id = made["Id"].as_str().unwrap().to_owned();
+        let (status, body) = ask(&self.socket, "POST", &format!("/v1.41/containers/{id}/start")).unwrap();
+        if status != 204 {
+            self.remove(&id);
+            panic!("{status}: {}", String::from_utf8_lossy(&body));
+        }
+        id
+    }
+
+    /// What the engine knows of a container.
+    ///
+    /// # Panics
+    ///
+    /// If it has none of that id.
+    pub fn inspect(&self, id: &str) -> Value {
+        let (status, body) = ask(&self.socket, "GET", &format!("/v1.41/containers/{id}/json")).unwrap();
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).unwrap()
+    }
+
     /// Removes a container at once. That it is gone is no error.
     ///
     /// # Panics

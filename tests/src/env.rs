@@ -240,6 +240,15 @@ impl Started {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).ok();
     }
 
+    /// Whether the command has ended by now.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end, and kills the command and its children if that does not come.
     ///
     /// # Panics

@@ -8,5 +8,7 @@
 pub mod conformance;
 pub mod engines;
 pub mod env;
+pub mod lab;
 pub mod proxy;
+pub mod ssh;
 pub mod wait;

@@ -279,7 +279,7 @@ macro_rules! provider_subject {
             }
 
             fn scope(&self) -> Scope {
-                Scope { argument: Some(format!("{CASE}={}", self.place.word())) }
+                Scope { argument: Some(format!("{CASE}={}", self.place.word())), ..Scope::default() }
             }
 
             fn abilities(&self) -> Abilities {

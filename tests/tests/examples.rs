@@ -82,6 +82,11 @@ fn service() {
 }
 
 #[test]
+fn shared_host() {
+    on_both("shared_host", |printed| assert_eq!(printed, "test-0\ntest-1\ntest-2\ntest-3\n"));
+}
+
+#[test]
 fn nicks() {
     // It brings settings of its own, so it takes the engine that it finds.
     let env = TestEnv::new();

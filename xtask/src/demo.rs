@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use crate::engines;
 use crate::images;
 use crate::shell::{self, Context, Result, Workspace, say};
+use crate::ssh;
 
 pub(crate) fn run(workspace: &Workspace) -> Result {
+    ssh::library(workspace)?;
     engines::any(workspace)?;
     say("building broker");
     shell::run(workspace.cargo().args(["build", "--release", "--bin", "broker"]))?;

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use crate::shell::{Context, Result, Workspace, line, run as run_in_view, say, which};
 use crate::tally::{self, Tally};
-use crate::{engines, fuzz};
+use crate::{fuzz, set_up};
 
 /// Runs the gate. The last line printed is the tally.
 pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, fuzz_seconds: u32) -> Result<ExitCode> {
     let mut gate = Gate::default();
-    let ready = gate.check("set-up", || engines::both(workspace));
+    let ready = gate.check("set-up", || set_up(workspace, true));
     if filter.is_none() {
         gate.check("format", || {
             run_in_view(workspace.cargo().args(["fmt", "--all", "--check"]))?;

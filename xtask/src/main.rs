@@ -8,6 +8,7 @@ mod gate;
 mod images;
 mod rootfs;
 mod shell;
+mod ssh;
 mod tally;
 
 use std::process::ExitCode;
@@ -17,13 +18,14 @@ use shell::{Result, Workspace};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  setup [--podman]               start the container engine, build the host images; --podman: Podman too
+  setup [--podman]               install the SSH servers and libraries, start the container engine, build the host
+                                 images; --podman: Podman too
   demo                           three hosts out, a command on each, all back in
   test [FILTER] [--fuzz-seconds N]
                                  install and start what is missing, then run every check; with FILTER only the tests
                                  and fuzz targets whose name contains it; N seconds a fuzz target (30)
   fuzz [NAME] [--seconds N]      only the fuzz targets, or one, N seconds each (30)
-  bench [NAME]                   the benchmarks, beside a floor measured in the same run
+  bench [NAME] [--quick]         the benchmarks, beside a floor measured in the same run; --quick: fewer rounds, less data
   help                           this page
 ";
 
@@ -35,7 +37,7 @@ enum Task {
     Demo,
     Test { filter: Option<String>, fuzz_seconds: u32 },
     Fuzz { name: Option<String>, seconds: u32 },
-    Bench { name: Option<String> },
+    Bench { name: Option<String>, quick: bool },
 }
 
 fn main() -> ExitCode {
@@ -59,20 +61,29 @@ fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match task {
         Task::Help => print!("{HELP}"),
-        Task::Setup { podman: true } => engines::both(&workspace)?,
-        Task::Setup { podman: false } => engines::any(&workspace)?,
+        Task::Setup { podman } => set_up(&workspace, podman)?,
         Task::Demo => demo::run(&workspace)?,
         Task::Test { filter, fuzz_seconds } => return gate::run(&workspace, filter.as_deref(), fuzz_seconds),
         Task::Fuzz { name, seconds } => return gate::fuzz_only(&workspace, name.as_deref(), seconds),
-        Task::Bench { name } => bench(&workspace, name.as_deref())?,
+        Task::Bench { name, quick } => bench(&workspace, name.as_deref(), quick)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn bench(workspace: &Workspace, name: Option<&str>) -> Result {
-    engines::any(workspace)?;
+/// Everything that a build and the tests need.
+fn set_up(workspace: &Workspace, podman: bool) -> Result {
+    ssh::library(workspace)?;
+    ssh::programs(workspace)?;
+    if podman { engines::both(workspace) } else { engines::any(workspace) }
+}
+
+fn bench(workspace: &Workspace, name: Option<&str>, quick: bool) -> Result {
+    set_up(workspace, false)?;
     shell::run(workspace.cargo().args(["build", "--release", "--bin", "broker"]))?;
-    shell::run(workspace.cargo().args(["bench", "-p", "broker-tests", "--bench", "broker", "--"]).args(name))
+    let quick = quick.then_some("--quick");
+    shell::run(
+        workspace.cargo().args(["bench", "-p", "broker-tests", "--bench", "broker", "--"]).args(name).args(quick),
+    )
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
@@ -80,9 +91,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
     let mut name = None;
     let mut seconds = None;
     let mut podman = false;
+    let mut quick = false;
     while let Some(argument) = arguments.next() {
         match (command.as_str(), argument.as_str()) {
             ("setup", "--podman") => podman = true,
+            ("bench", "--quick") => quick = true,
             ("test", "--fuzz-seconds") | ("fuzz", "--seconds") => {
                 let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a number of seconds"))?;
                 // 0 means "for ever" to libFuzzer.
@@ -98,7 +111,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
         "demo" => Task::Demo,
         "test" => Task::Test { filter: name, fuzz_seconds: seconds.unwrap_or(30) },
         "fuzz" => Task::Fuzz { name, seconds: seconds.unwrap_or(30) },
-        "bench" => Task::Bench { name },
+        "bench" => Task::Bench { name, quick },
         "help" | "--help" | "-h" => Task::Help,
         _ => return Err(format!("unknown command `{command}`")),
     })
@@ -121,6 +134,7 @@ mod tests {
             parsed("test journal --fuzz-seconds 5"),
             Ok(Task::Test { filter: Some("journal".into()), fuzz_seconds: 5 })
         );
+        assert_eq!(parsed("bench ssh --quick"), Ok(Task::Bench { name: Some("ssh".into()), quick: true }));
         assert_eq!(parsed("fuzz --seconds 600"), Ok(Task::Fuzz { name: None, seconds: 600 }));
     }
 

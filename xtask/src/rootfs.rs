@@ -10,7 +10,7 @@ use crate::shell::{self, Context, Result, quietly, say, which};
 
 /// How a tree is made.
 pub(crate) enum Recipe {
-    /// Busybox alone, with a link for each of its applets.
+    /// Busybox with a link for each of its applets, and what else the image's `packages` file names, unpacked.
     Busybox,
     /// The smallest Debian, with the packages that the image's `packages` file names.
     Debian,
@@ -27,7 +27,7 @@ impl Recipe {
 }
 
 fn busybox(definition: &Path, scratch: &Path, tar: &Path) -> Result {
-    let unpacked = scratch.join("packages");
+    let root = scratch.join("root");
     for package in words(&definition.join("packages"))? {
         download(&package, scratch)?;
         let deb = fs::read_dir(scratch)
@@ -35,16 +35,17 @@ fn busybox(definition: &Path, scratch: &Path, tar: &Path) -> Result {
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .ok_or_else(|| format!("`apt-get download {package}` left no package"))?;
-        quietly(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(&unpacked))?;
+        quietly(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(&root))?;
         fs::remove_file(&deb).context(|| format!("cannot remove `{}`", deb.display()))?;
     }
-    let binary = ["bin/busybox", "usr/bin/busybox"]
-        .map(|path| unpacked.join(path))
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or("the package of busybox holds no busybox")?;
-
-    let root = scratch.join("root");
+    // Manuals and the like.
+    fs::remove_dir_all(root.join("usr/share")).context(|| "the packages hold no `usr/share`".into())?;
+    let installed = root.join("bin/busybox");
+    let in_usr = root.join("usr/bin/busybox");
+    if in_usr.is_file() {
+        create_folder(&root.join("bin"))?;
+        fs::rename(&in_usr, &installed).context(|| format!("cannot move `{}`", in_usr.display()))?;
+    }
     for folder in ["bin", "dev", "etc", "proc", "root", "run", "srv", "sys", "tmp", "usr/bin", "var/tmp"] {
         create_folder(&root.join(folder))?;
     }
@@ -52,9 +53,7 @@ fn busybox(definition: &Path, scratch: &Path, tar: &Path) -> Result {
         let path = root.join(folder);
         fs::set_permissions(&path, Permissions::from_mode(0o1777)).context(|| format!("`{}`", path.display()))?;
     }
-    let installed = root.join("bin/busybox");
-    fs::copy(&binary, &installed).context(|| format!("cannot copy `{}`", binary.display()))?;
-    for applet in quietly(Command::new(&binary).arg("--list-full"))?.lines().filter(|path| *path != "bin/busybox") {
+    for applet in quietly(Command::new(&installed).arg("--list-full"))?.lines().filter(|path| *path != "bin/busybox") {
         let link = root.join(applet);
         if let Some(folder) = link.parent() {
             create_folder(folder)?;

@@ -140,7 +140,9 @@ age(checked_out_at) > 2h`.",
   broker inventory --filter 'hostname<test,_broker_provider=Container'
   broker inventory --details --filter 'number == 3'
   broker inventory --output json
-  broker inventory --sync Container"
+  broker inventory --sort lease_until
+  broker inventory --sync Container
+  broker inventory --orphans Container"
     )]
     Inventory(Inventory),
     /// Let hosts live longer
@@ -203,6 +205,24 @@ sources go into a directory.",
   broker cp a.txt b.txt 0:/tmp"
     )]
     Cp(Cp),
+    /// Release what nobody holds any more: past its lease, or left behind by a process that ended
+    #[command(
+        long_about = "Release what nobody holds any more.
+
+That is, of the inventory: hosts that are past their lease, and what a process that has ended left behind, such as the \
+hosts of a test that was killed. A checkout that was meant to stay and was cut off is settled and not released. Hosts \
+of a living process are left to it. With --unknown also what providers have with Broker's labels and no entry of the \
+inventory speaks of, once it is past its lease and five minutes more, by the provider's own clock.
+
+It touches only what you checked out on this machine, unless --owner or --any-owner says more. It lists what it is \
+about to release, and asks.",
+        after_help = "Examples:
+  broker reap --dry-run
+  broker reap --yes
+  broker reap --unknown --provider Container
+  broker reap --unknown --owner 'ci@agent-*' --yes"
+    )]
+    Reap(Reap),
     /// Open a shell on a host
     #[command(
         long_about = "Open a shell on a host: bash where there is one, else sh. The exit status is the shell's.",
@@ -280,7 +300,7 @@ pub(crate) struct Checkout {
 pub(crate) struct Checkin {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// With --all: also the hosts that a living process holds
+    /// Also the hosts that a living process holds, and those of an owner that may live (on a network file system)
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -320,6 +340,13 @@ pub(crate) struct Inventory {
     /// First ask a provider what is there: `Container`, `Container:prefix`, `Container::instance`
     #[arg(long, value_name = "PROVIDER[:ARG][::INSTANCE]", value_parser = SyncTarget::parse)]
     pub(crate) sync: Option<SyncTarget>,
+    /// Show instead what a provider has and you do not hold, and what you hold and it does not have
+    #[arg(long, value_name = "PROVIDER[:ARG][::INSTANCE]", value_parser = SyncTarget::parse,
+        conflicts_with_all = ["details", "list", "filter", "sync", "import", "sort"])]
+    pub(crate) orphans: Option<SyncTarget>,
+    /// Order by a field, such as `lease_until`; a dash before it turns the order round
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
     /// First add what is new in the Python tool's inventory
     #[arg(long)]
     pub(crate) import: bool,
@@ -385,12 +412,34 @@ pub(crate) struct Cp {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Reap {
+    /// Show what is due, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Only what is past its lease, not what dead processes left behind
+    #[arg(long)]
+    pub(crate) expired: bool,
+    /// Also ask providers for what the inventory does not have
+    #[arg(long)]
+    pub(crate) unknown: bool,
+    /// Only hosts of this provider, or of one instance of it
+    #[arg(long, value_name = "PROVIDER[::INSTANCE]", value_parser = SyncTarget::parse)]
+    pub(crate) provider: Option<SyncTarget>,
+    /// Whose hosts: `jane@laptop`, `ci@agent-*`, or `ci` on any machine
+    #[arg(long, value_name = "PATTERN", conflicts_with = "any_owner")]
+    pub(crate) owner: Option<String>,
+    /// Everybody's hosts
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Shell {
     /// A number, id, name or hostname
     pub(crate) host: String,
 }
 
-/// What `--sync` asks, and of whom.
+/// What a provider is asked, and which instance of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncTarget {
     pub(crate) provider: String,

@@ -24,7 +24,10 @@ pub(super) fn run(app: &App<'_>, options: &Checkin) -> Outcome {
     if choice.all {
         app.confirm(&format!("Release {}?", these(records.len())), &records)?;
     }
-    let outcomes = app.settle(records.len(), async { Ok(app.broker.checkin(records).await?) })?;
+    let outcomes = app.settle(records.len(), async {
+        let broker = &app.broker;
+        Ok(if options.force { broker.checkin_by_force(records).await } else { broker.checkin(records).await }?)
+    })?;
     conclude(app, "release", outcomes, |record, released| {
         if released == Released::Before {
             app.console.note(&format!("{} was released before", super::label(record)));

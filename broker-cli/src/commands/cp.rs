@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::app::{App, Outcome};
 use crate::args::Cp;
 use crate::error::{Code, CommandError, Failure};
+use crate::progress::Copying;
 
 /// A path on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub(super) fn run(app: &App<'_>, options: &Cp) -> Outcome {
         let target = into_directory(target, copied > 1).await?;
         let mut failures = Vec::new();
         for source in sources {
-            failures.extend(copy(source, &target).await.err().map(CommandError::from));
+            failures.extend(copy(app, source, &target).await.err().map(CommandError::from));
         }
         if failures.is_empty() { Ok(()) } else { Err(Failure(failures)) }
     })?;
@@ -145,11 +146,19 @@ async fn look(host: &Host, path: &RemotePath) -> Kind {
     }
 }
 
-async fn copy(source: Found, target: &Found) -> Result<(), Error> {
+async fn copy(app: &App<'_>, source: Found, target: &Found) -> Result<(), Error> {
+    let what = match &source {
+        Found::Here(path) => path.display().to_string(),
+        Found::There(host, path) => format!("{}:{path}", host.label()),
+    };
+    let copying = Copying::new(&app.console, what);
+    let tell = |so_far| copying.tell(so_far);
     match (source, target) {
-        (Found::Here(from), Found::There(host, to)) => host.put(from, to.clone()).await,
-        (Found::There(host, from), Found::Here(to)) => host.get(from, to).await,
-        (Found::There(host, from), Found::There(other, to)) => host.copy_to(from, other, to.clone()).await,
+        (Found::Here(from), Found::There(host, to)) => host.transfer().on_progress(tell).put(from, to.clone()).await,
+        (Found::There(host, from), Found::Here(to)) => host.transfer().on_progress(tell).get(from, to).await,
+        (Found::There(host, from), Found::There(other, to)) => {
+            host.transfer().on_progress(tell).copy_to(from, other, to.clone()).await
+        }
         // Refused before anything was looked up.
         (Found::Here(_), Found::Here(_)) => Ok(()),
     }

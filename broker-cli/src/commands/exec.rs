@@ -9,7 +9,6 @@ use broker::{Host, Running};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::nothing_chosen;
 use crate::app::{App, GRACE, Outcome};
@@ -29,6 +28,7 @@ pub(super) fn run(app: &App<'_>, options: Exec) -> Outcome {
     if records.is_empty() {
         return nothing_chosen(app, "run a command on");
     }
+    app.warn_of_leases(&records);
     if (options.interactive || options.tty) && records.len() > 1 {
         let error = CommandError::usage(format!("`-i` and `-t` are for one host, and {} are chosen", records.len()));
         return Err(error.into());
@@ -59,7 +59,8 @@ fn command(words: Vec<String>) -> Command {
 /// A terminal like ours.
 pub(super) fn pty() -> PtyRequest {
     let term = std::env::var("TERM").ok().filter(|term| !term.is_empty());
-    PtyRequest { term: term.unwrap_or_else(|| PtyRequest::default().term), size: terminal::size().unwrap_or_default() }
+    let term = term.unwrap_or_else(|| PtyRequest::default().term);
+    PtyRequest { term, size: terminal::size().unwrap_or_default(), modes: terminal::modes() }
 }
 
 /// Runs a command on one host, with our own outputs, and our input where that is wanted.
@@ -149,33 +150,29 @@ struct Ran {
 }
 
 fn on_many(app: &App<'_>, records: Vec<HostRecord>, command: &Command, interactive: bool, style: Style) -> Outcome {
-    let count = records.len();
     let width = records.iter().map(|record| super::label(record).len()).max().unwrap_or_default();
-    let hosts: Vec<Host> = records.iter().map(|record| app.broker.host(record.clone())).collect();
+    let hosts: Vec<Host> = records.into_iter().map(|record| app.broker.host(record)).collect();
     let all = async {
-        let mut running = JoinSet::new();
-        for (record, host) in records.into_iter().zip(hosts.iter().cloned()) {
+        let ran = app.broker.on_each(hosts.iter().cloned(), |host| {
+            let record = host.record();
             let prefix = format!("{:width$} | ", super::label(&record));
-            let (console, command) = (Arc::clone(&app.console), command.clone());
-            running.spawn(async move {
-                let mut sink = match style {
-                    Style::Prefixed => Sink::Lines { console, prefix, stdout: Vec::new(), stderr: Vec::new() },
-                    Style::Collected(_) => Sink::Memory { stdout: Vec::new(), stderr: Vec::new() },
-                };
-                let outcome = follow(&host, command, interactive, &mut sink).await;
+            let mut sink = match style {
+                Style::Prefixed => {
+                    Sink::Lines { console: Arc::clone(&app.console), prefix, stdout: Vec::new(), stderr: Vec::new() }
+                }
+                Style::Collected(_) => Sink::Memory { stdout: Vec::new(), stderr: Vec::new() },
+            };
+            async move {
+                let outcome = follow(&host, command.clone(), interactive, &mut sink).await;
                 if outcome.is_err() {
                     // What still runs there ends with the session.
                     drop(tokio::time::timeout(GRACE, host.close()).await);
                 }
                 let (stdout, stderr) = sink.into_collected();
                 Ran { record, outcome, stdout, stderr }
-            });
-        }
-        let mut ran = Vec::with_capacity(count);
-        while let Some(one) = running.join_next().await {
-            ran.push(one.map_err(|error| CommandError::new(Code::Failed, error))?);
-        }
-        Ok(ran)
+            }
+        });
+        Ok(ran.await.into_iter().map(|(_, ran)| ran).collect())
     };
     let mut ran: Vec<Ran> = app.drop_on_signal(&hosts, all)?;
     ran.sort_by_key(|ran| ran.record.number);

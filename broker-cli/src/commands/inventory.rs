@@ -1,20 +1,25 @@
 //! `broker inventory`
 
+use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 
-use broker::inventory::{self, HostRecord};
+use broker::inventory::{self, Holding, HostRecord, HostState};
 use broker::provider::{ProviderInfo, Scope};
 use broker::settings::FieldExpression;
 use broker::yaml::to_yaml;
 use broker::{Choice, Error, Synced};
 use serde_json::{Map, Value};
 
-use super::{hosts, labels};
+use super::{hosts, labels, orphans};
 use crate::app::{App, Outcome};
 use crate::args::{Format, Inventory, SyncTarget};
 use crate::output;
+use crate::sort::sort;
 
 pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
+    if let Some(target) = &options.orphans {
+        return orphans::run(app, target);
+    }
     if options.import {
         import(app)?;
     }
@@ -23,7 +28,10 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
     }
     let choice = Choice { all: true, filter: options.filter.clone(), ..Choice::default() };
     // The process is about to end, and taking thousands of hosts apart takes as long as reading them.
-    let records = ManuallyDrop::new(app.choose(&choice)?);
+    let mut records = ManuallyDrop::new(app.choose(&choice)?);
+    if let Some(field) = &options.sort {
+        sort(&app.broker, &mut records, field)?;
+    }
     let data = || output::records(&records, app.secrets());
     app.report.put_with("inventory", data);
     match (options.details, app.global.output) {
@@ -38,7 +46,27 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
         (false, Format::Json) => app.console.print(&output::records_as_json(&records, app.secrets()))?,
         (false, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
     }
+    app.warn_of_leases(&records);
+    tell_what_was_left(app, &records);
     Ok(0)
+}
+
+/// Says which hosts nobody is at work on any more, although it looks like it.
+fn tell_what_was_left(app: &App<'_>, records: &[HostRecord]) {
+    let mut dead = HashMap::new();
+    let mut is_left = |record: &&HostRecord| {
+        let in_hand =
+            record.holding == Holding::Guarded || matches!(record.state, HostState::Pending | HostState::Releasing);
+        // Many hosts have the same owner.
+        let Some(owner) = record.owner.as_ref().filter(|_| in_hand) else { return false };
+        *dead.entry(owner.run).or_insert_with(|| !app.broker.is_held(record))
+    };
+    let left: Vec<HostRecord> = records.iter().filter(|record| is_left(record)).cloned().collect();
+    if !left.is_empty() {
+        let (count, labels) = (hosts(left.len()), labels(&left));
+        app.console.note(&format!("left behind by a process that has ended: {count}, {labels}"));
+        app.console.note("`broker reap` settles these");
+    }
 }
 
 fn import(app: &App<'_>) -> Result<(), crate::error::Failure> {
@@ -52,14 +80,17 @@ fn import(app: &App<'_>) -> Result<(), crate::error::Failure> {
 }
 
 fn sync(app: &App<'_>, target: &SyncTarget) -> Result<(), crate::error::Failure> {
-    let scope = Scope { argument: target.argument.clone() };
+    let scope = Scope { argument: target.argument.clone(), ..Scope::default() };
     let synced =
         app.settle(0, async { Ok(app.broker.sync(&target.provider, target.instance.as_deref(), scope).await?) })?;
-    let Synced { added, updated, vanished, unchanged } = synced;
+    let Synced { added, updated, vanished, gone, unchanged } = synced;
     let known = format!("{} updated, {unchanged} as before", updated.len());
     app.console.note(&format!("{}: {} new, {known}, {} vanished", target.provider, added.len(), vanished.len()));
     if !vanished.is_empty() {
         app.console.note(&format!("vanished: {}", labels(&vanished)));
+    }
+    if !gone.is_empty() {
+        app.console.note(&format!("begun by a process that has ended, and not there: {}", labels(&gone)));
     }
     Ok(())
 }

@@ -9,7 +9,9 @@ mod execute;
 mod extend;
 mod forget;
 mod inventory;
+mod orphans;
 mod providers;
+mod reap;
 mod shell;
 mod version;
 
@@ -39,6 +41,7 @@ pub(crate) fn run(app: &App<'_>, command: Command, arguments: Vec<Argument>) -> 
         Command::Providers(options) => providers::run(app, &options, arguments),
         Command::Exec(options) => exec::run(app, options).map_err(|failure| failure.with_code(Code::Own)),
         Command::Cp(options) => cp::run(app, &options),
+        Command::Reap(options) => reap::run(app, &options),
         Command::Shell(options) => shell::run(app, &options).map_err(|failure| failure.with_code(Code::Own)),
     }
 }
@@ -128,7 +131,7 @@ fn label(record: &HostRecord) -> String {
 }
 
 /// Some hosts, in words.
-fn labels(records: &[HostRecord]) -> String {
+pub(crate) fn labels(records: &[HostRecord]) -> String {
     const ENOUGH: usize = 10;
     let shown: Vec<String> = records.iter().take(ENOUGH).map(label).collect();
     match records.len().saturating_sub(ENOUGH) {
@@ -171,7 +174,12 @@ fn conclude<T>(
 
 /// The error, with the host that it is about.
 fn about(verb: &str, record: &HostRecord, error: Error) -> CommandError {
-    if let Error::Provider { .. } | Error::State { .. } | Error::Session { .. } | Error::Hook { .. } = &error {
+    if let Error::Provider { .. }
+    | Error::State { .. }
+    | Error::Unproven { .. }
+    | Error::Session { .. }
+    | Error::Hook { .. } = &error
+    {
         return error.into();
     }
     let is_foreign = matches!(&error, Error::Request(RequestError::Provider { .. }));

@@ -16,6 +16,7 @@ const SHELL: &str =
 pub(super) fn run(app: &App<'_>, options: &Shell) -> Outcome {
     let choice = Choice { hosts: vec![options.host.clone()], ..Choice::default() };
     let mut records = app.choose(&choice)?;
+    app.warn_of_leases(&records);
     let Some(record) = records.pop() else { return Ok(0) };
     // Without a terminal the shell reads its commands from our input, as `sh` does.
     let is_terminal = io::stdin().is_terminal();

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::hooks::{Hook, run_apart};
 use crate::host::Host;
-use crate::id::HostId;
+use crate::id::GuardId;
 use crate::inventory::Holding;
 
 /// How long guards that are dropped together may hold up the thread that drops them.
@@ -25,7 +25,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A host that a guard holds.
 pub(crate) struct Held {
+    pub(crate) guard: GuardId,
     pub(crate) host: Host,
+    /// How long a shared host stays when nobody uses it any more.
+    pub(crate) idle: Option<Duration>,
     pub(crate) keep_on_failure: Option<Duration>,
     /// The teardown that has not run yet.
     pub(crate) teardown: Mutex<Option<Teardown>>,
@@ -35,7 +38,7 @@ pub(crate) struct Held {
 pub(crate) type Teardown = Box<dyn FnOnce() -> Hook + Send>;
 
 /// Whoever takes an entry out of here is the one that releases the host.
-static HELD: Mutex<Option<HashMap<HostId, Arc<Held>>>> = Mutex::new(None);
+static HELD: Mutex<Option<HashMap<GuardId, Arc<Held>>>> = Mutex::new(None);
 
 thread_local! {
     /// When this thread last waited in vain in a drop, and for how long in drops that belong together. A drop that ends in
@@ -44,14 +47,14 @@ thread_local! {
 }
 
 pub(crate) fn insert(held: Held) {
-    HELD.lock().get_or_insert_default().insert(held.host.id(), Arc::new(held));
+    HELD.lock().get_or_insert_default().insert(held.guard, Arc::new(held));
 }
 
-pub(crate) fn get(id: HostId) -> Option<Arc<Held>> {
+pub(crate) fn get(id: GuardId) -> Option<Arc<Held>> {
     HELD.lock().as_ref().and_then(|held| held.get(&id).cloned())
 }
 
-pub(crate) fn take(id: HostId) -> Option<Arc<Held>> {
+pub(crate) fn take(id: GuardId) -> Option<Arc<Held>> {
     HELD.lock().as_mut().and_then(|held| held.remove(&id))
 }
 
@@ -132,17 +135,25 @@ async fn tear_down_and_release(held: &Held) {
 
 /// Closes the session and releases the host. A session that does not close holds up nothing for long.
 pub(crate) async fn release(held: &Held) -> Result<(), crate::Error> {
-    let close = AssertUnwindSafe(held.host.close_session()).catch_unwind();
-    if !matches!(tokio::time::timeout(CLOSE_LIMIT, close).await, Ok(Ok(()))) {
-        tracing::warn!(host = held.host.label(), "the session could not be closed");
+    close(&held.host).await;
+    let (core, record) = (held.host.core(), held.host.record());
+    match record.shared {
+        Some(_) => crate::shared::leave(core, &record, held.guard, held.idle).await,
+        None => super::release(core, record).await.map(drop),
     }
-    super::release(held.host.core(), held.host.record()).await.map(drop)
+}
+
+pub(crate) async fn close(host: &Host) {
+    let close = AssertUnwindSafe(host.close_session()).catch_unwind();
+    if !matches!(tokio::time::timeout(CLOSE_LIMIT, close).await, Ok(Ok(()))) {
+        tracing::warn!(host = host.label(), "the session could not be closed");
+    }
 }
 
 /// Lets the host stay, and returns the words that say how to get in.
 pub(crate) async fn keep_for_a_look(held: &Held, lease: Duration) -> Option<String> {
     let host = &held.host;
-    match keep(host, Some(lease)).await {
+    match keep(host, held.guard, Some(lease)).await {
         Ok(()) => {
             let (number, label, lease) = (host.number(), host.label(), crate::duration::format(lease));
             Some(format!(
@@ -159,10 +170,13 @@ pub(crate) async fn keep_for_a_look(held: &Held, lease: Duration) -> Option<Stri
 }
 
 /// Writes down that no guard holds the host any more.
-pub(crate) async fn keep(host: &Host, lease: Option<Duration>) -> Result<(), crate::Error> {
+pub(crate) async fn keep(host: &Host, guard: GuardId, lease: Option<Duration>) -> Result<(), crate::Error> {
     let _unfinished = super::Unfinished::begin();
     let kept = host.core().change(host.record(), |record| {
         record.holding = Holding::Kept;
+        if let Some(shared) = &mut record.shared {
+            shared.members.retain(|member| member.guard != guard);
+        }
         if let Some(lease) = lease {
             record.lease_until = Some(crate::provider::Lease(lease).until());
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::error::HookError;
 
 /// How long a hook may take where nobody waits for it by name.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A hook that is ready to run.
 pub(crate) type Hook = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send>>;

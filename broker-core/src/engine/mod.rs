@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::release::Released;
-pub(crate) use self::release::{caught, release, settle, undo};
+pub(crate) use self::release::{Terms, caught, release, release_on, settle, undo};
 use crate::error::Error;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;

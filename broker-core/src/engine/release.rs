@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::context::Core;
 use crate::error::Error;
+use crate::host::Host;
 use crate::id::RunId;
-use crate::inventory::{Holding, HostRecord, HostState, InventoryError};
+use crate::inventory::{Holding, HostRecord, HostState, InventoryError, Liveness, Shared};
 use crate::provider::{ErrorKind, Provider, ProviderError};
 
 /// How long a provider may take to release one host.
@@ -30,6 +31,14 @@ pub enum Released {
     Before,
 }
 
+/// On which terms a host is released.
+pub(crate) struct Terms<W> {
+    /// Whether the host, as it is at the moment of the claim, is wanted to go.
+    pub(crate) wanted: W,
+    /// Whether an owner of whom nobody can tell counts as dead. One that lives never does.
+    pub(crate) unproven_is_dead: bool,
+}
+
 /// Releases one host.
 ///
 /// # Errors
@@ -37,13 +46,26 @@ pub enum Released {
 /// If somebody else is making or releasing it, or the provider could not release it: it is then in the inventory as
 /// before, with the reason in `error`.
 pub(crate) async fn release(core: &Arc<Core>, record: HostRecord) -> Result<Released, Error> {
+    let whatever_it_is = Terms { wanted: |_: &HostRecord| true, unproven_is_dead: false };
+    Ok(release_on(core, record, &whatever_it_is).await?.unwrap_or(Released::Before))
+}
+
+/// As [`release`], on certain terms. Returns nothing, and has done nothing, where the host turned out not to be wanted
+/// to go.
+pub(crate) async fn release_on<W: Fn(&HostRecord) -> bool>(
+    core: &Arc<Core>,
+    record: HostRecord,
+    terms: &Terms<W>,
+) -> Result<Option<Released>, Error> {
     let _unfinished = super::Unfinished::begin();
     let provider = core.provider_of(&record).await?;
-    let (before, claimed) = match claim(core, record).await? {
+    let (before, claimed) = match claim(core, record, terms).await? {
         Claim::Ours { before, claimed } => (before, *claimed),
-        Claim::AlreadyGone => return Ok(Released::Before),
+        Claim::AlreadyGone => return Ok(Some(Released::Before)),
+        Claim::NotWanted => return Ok(None),
     };
     core.tell(&claimed, crate::Step::Releasing);
+    tear_down(core, &before, &claimed).await;
     let asked = tokio::time::timeout(LIMIT, ask(provider.as_ref(), &before, &claimed)).await;
     let outcome = asked.unwrap_or_else(|_| {
         let limit = crate::duration::format(LIMIT);
@@ -53,7 +75,7 @@ pub(crate) async fn release(core: &Arc<Core>, record: HostRecord) -> Result<Rele
         Ok(()) => {
             core.tell(&claimed, crate::Step::Released);
             settle(core, HostRecord { state: HostState::Gone, error: None, ..claimed }).await;
-            Ok(Released::Now)
+            Ok(Some(Released::Now))
         }
         Err(error) => {
             let doing = format!("could not release host {} (`{}`)", claimed.number, claimed.label());
@@ -69,6 +91,25 @@ pub(crate) async fn release(core: &Arc<Core>, record: HostRecord) -> Result<Rele
     }
 }
 
+/// Runs the teardown command of a host that was in use. One that was cut off in an earlier release runs again.
+async fn tear_down(core: &Arc<Core>, before: &HostRecord, claimed: &HostRecord) {
+    let was_in_use =
+        matches!(before.state, HostState::Active | HostState::Releasing) && before.checked_out_at.is_some();
+    let Some(line) = claimed.teardown_command.as_deref().filter(|_| was_in_use) else { return };
+    let host = Host::new(Arc::clone(core), claimed.clone());
+    let run = AssertUnwindSafe(async { host.execute(line).await?.check() }).catch_unwind();
+    let failure = match tokio::time::timeout(super::hooks::LIMIT, run).await {
+        Ok(Ok(Ok(_))) => None,
+        Ok(Ok(Err(error))) => Some(crate::error_chain(&error)),
+        Ok(Err(panic)) => Some(format!("it panicked: {}", super::hooks::panic_message(panic.as_ref()))),
+        Err(_) => Some(format!("it took longer than {}", crate::duration::format(super::hooks::LIMIT))),
+    };
+    if let Some(error) = failure {
+        tracing::warn!(host = claimed.label(), error, "the teardown command failed; the host is released all the same");
+    }
+    super::held::close(&host).await;
+}
+
 /// Runs one call of a provider. A panic in it is an error of that call.
 pub(crate) async fn caught<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| {
@@ -80,8 +121,7 @@ pub(crate) async fn caught<T>(call: impl Future<Output = Result<T, ProviderError
 async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord) -> Result<(), ProviderError> {
     // A host that was handed over, or that came from elsewhere, is what its facts say. Of one that a Broker began and
     // did not finish only the id is certain, and what its maker had asked for last may still be on its way.
-    let half_made = before.owner.is_some() && before.checked_out_at.is_none();
-    if !half_made {
+    if !before.is_half_made() {
         return caught(provider.release(claimed)).await;
     }
     let age = Timestamp::now().duration_since(before.at);
@@ -128,19 +168,29 @@ pub(crate) async fn undo(
 enum Claim {
     Ours { before: Box<HostRecord>, claimed: Box<HostRecord> },
     AlreadyGone,
+    NotWanted,
 }
 
 /// Writes `releasing`, so that no two processes release the same host.
-async fn claim(core: &Arc<Core>, mut record: HostRecord) -> Result<Claim, Error> {
+async fn claim<W: Fn(&HostRecord) -> bool>(
+    core: &Arc<Core>,
+    mut record: HostRecord,
+    terms: &Terms<W>,
+) -> Result<Claim, Error> {
     loop {
+        if !(terms.wanted)(&record) {
+            return Ok(Claim::NotWanted);
+        }
         let why = match record.state {
             HostState::Gone => return Ok(Claim::AlreadyGone),
             HostState::Pending => Some("still being made"),
             HostState::Releasing => Some("being released"),
             _ => None,
         };
+        let liveness = if why.is_some() { core.liveness_aside(&record).await } else { Liveness::Dead };
+        let is_unproven = liveness == Liveness::Unknown;
         if let Some(why) = why
-            && core.is_owner_busy(&record).await
+            && (liveness == Liveness::Alive || (is_unproven && !terms.unproven_is_dead))
         {
             // The caller may have read the record a while ago.
             match core.current(&record).await? {
@@ -148,6 +198,10 @@ async fn claim(core: &Arc<Core>, mut record: HostRecord) -> Result<Claim, Error>
                 Some(current) if current.rev != record.rev => {
                     record = current;
                     continue;
+                }
+                Some(_) if is_unproven => {
+                    let (number, host, owner) = (record.number, record.label(), core.who(&record));
+                    return Err(Error::Unproven { number, host, owner });
                 }
                 Some(_) => return Err(Error::state(&record, format!("is {why} by {}", core.who(&record)))),
             }
@@ -159,7 +213,9 @@ async fn claim(core: &Arc<Core>, mut record: HostRecord) -> Result<Claim, Error>
             Err(Error::Inventory(InventoryError::NoSpace { .. })) => record.owner.clone(),
             Err(error) => return Err(error),
         };
-        let wanted = HostRecord { state: HostState::Releasing, owner: me, ..record.clone() };
+        // Whoever shared it has nothing more to say.
+        let shared = record.shared.clone().map(|shared| Shared { members: Vec::new(), ..shared });
+        let wanted = HostRecord { state: HostState::Releasing, owner: me, shared, ..record.clone() };
         let claimed = match core.inventory().update(wanted.clone()).await {
             Ok(claimed) => claimed,
             Err(InventoryError::Conflict { current }) => {
@@ -192,7 +248,12 @@ async fn settle_as(core: &Arc<Core>, mut record: HostRecord, finish: impl Fn(&mu
         finish(&mut wanted);
         match core.inventory().update(wanted).await {
             Err(InventoryError::Conflict { current }) if run(&current) == ours => record.rev = current.rev,
-            Ok(_) => return,
+            Ok(written) => {
+                if written.state == HostState::Gone {
+                    core.guarding.settled(written.id);
+                }
+                return;
+            }
             Err(error) => {
                 let error = crate::error_chain(&error);
                 tracing::warn!(

@@ -47,6 +47,7 @@ type Updated = Result<HostRecord, InventoryError>;
 
 enum Change {
     Add(Vec<HostRecord>, Reply<Added>),
+    AddShared(Box<HostRecord>, Reply<Updated>),
     Update(Vec<HostRecord>, Reply<Vec<Updated>>),
 }
 
@@ -65,6 +66,15 @@ impl Inventory {
     /// cannot be written; it is then as it was.
     pub async fn add(&self, drafts: Vec<HostRecord>) -> Result<Vec<HostRecord>, InventoryError> {
         self.ask(|reply| Request::Write(Change::Add(drafts, reply))).await?
+    }
+
+    /// As [`add`](Self::add), for a shared host, if there is none of the same name yet.
+    ///
+    /// # Errors
+    ///
+    /// [`InventoryError::Conflict`] with the one that there is. Else as there.
+    pub async fn add_shared(&self, draft: HostRecord) -> Result<HostRecord, InventoryError> {
+        self.ask(|reply| Request::Write(Change::AddShared(Box::new(draft), reply))).await?
     }
 
     /// Writes down a change of a host. `record` is what it is to be, with the `rev` it had when it was read. Returns it
@@ -179,9 +189,13 @@ fn write(store: &mut Store, changes: Vec<Change>) {
     };
     let updated = changes.iter().filter_map(|change| match change {
         Change::Update(records, _) => Some(records),
-        Change::Add(..) => None,
+        Change::Add(..) | Change::AddShared(..) => None,
     });
-    if let Err(error) = transaction.look_up(updated.flatten()) {
+    let looked = match changes.iter().any(|change| matches!(change, Change::AddShared(..))) {
+        true => transaction.know_all(),
+        false => transaction.look_up(updated.flatten()),
+    };
+    if let Err(error) = looked {
         return changes.into_iter().for_each(|change| change.refuse(&error));
     }
     let staged: Vec<Staged> = changes.into_iter().map(|change| change.stage(&mut transaction)).collect();
@@ -197,6 +211,7 @@ fn write(store: &mut Store, changes: Vec<Change>) {
 /// A change that is staged: what to answer once it is written.
 enum Staged {
     Add(Added, Reply<Added>),
+    AddShared(Box<Updated>, Reply<Updated>),
     Update(Vec<Updated>, Reply<Vec<Updated>>),
 }
 
@@ -204,6 +219,7 @@ impl Change {
     fn stage(self, transaction: &mut Transaction<'_>) -> Staged {
         match self {
             Self::Add(drafts, reply) => Staged::Add(transaction.add(drafts), reply),
+            Self::AddShared(draft, reply) => Staged::AddShared(transaction.add_shared(*draft).into(), reply),
             Self::Update(records, reply) => {
                 Staged::Update(records.into_iter().map(|record| transaction.update(record)).collect(), reply)
             }
@@ -213,6 +229,7 @@ impl Change {
     fn refuse(self, error: &InventoryError) {
         match self {
             Self::Add(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::AddShared(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Update(records, reply) => drop(reply.send(vec![Err(error.clone()); records.len()])),
         }
     }
@@ -230,6 +247,7 @@ impl Staged {
                 let failed = failed.filter(|_| added.is_ok()).cloned();
                 drop(reply.send(failed.map_or(added, Err)));
             }
+            Self::AddShared(added, reply) => drop(reply.send(of(*added))),
             Self::Update(updated, reply) => drop(reply.send(updated.into_iter().map(of).collect())),
         }
     }

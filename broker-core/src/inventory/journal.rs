@@ -263,6 +263,24 @@ impl Contents {
         Ok(drafts)
     }
 
+    /// As [`add`](Self::add), for one shared host, unless there is one of the same name: that is the conflict then.
+    /// All lines must have been read.
+    pub(super) fn add_shared(
+        &mut self,
+        draft: HostRecord,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> Result<HostRecord, InventoryError> {
+        let name = |record: &HostRecord| record.shared.as_ref().map(|shared| shared.name.clone());
+        let wanted = name(&draft);
+        let current = self.records.values().flatten().find(|record| wanted.is_some() && name(record) == wanted);
+        if let Some(current) = current {
+            return Err(InventoryError::Conflict { current: Box::new(HostRecord::clone(current)) });
+        }
+        let id = draft.id;
+        self.add(vec![draft], now, out)?.pop().ok_or(InventoryError::Missing { id })
+    }
+
     /// Whether a line of this host has been read, or all lines have.
     pub(super) fn knows(&self, id: HostId) -> bool {
         self.whole || self.records.contains_key(&id)

@@ -2,9 +2,12 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use crate::sys::{self, Uninherited};
 
 /// How long somebody waits before saying for whom.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -12,6 +15,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock on a file of its own; the file stays, and says who held it last. Ends with the value, or with the process.
 pub(super) struct Lock {
+    /// A child of a fork that outlives this process must not hold the lock.
+    _uninherited: Uninherited,
     file: File,
 }
 
@@ -41,7 +46,7 @@ impl Lock {
                 other => other?,
             };
             sign(&file);
-            return Ok(Self { file });
+            return Ok(Self { _uninherited: sys::uninherited(file.as_fd()), file });
         }
     }
 }

@@ -13,6 +13,7 @@ mod lock;
 mod record;
 mod runs;
 mod select;
+mod shared;
 mod store;
 
 #[cfg(test)]
@@ -26,9 +27,10 @@ use jiff::Timestamp;
 pub use error::InventoryError;
 pub use handle::{Inventory, read};
 pub use import::Imported;
-pub use record::{FIELDS, Holding, HostRecord, HostState, Owner, Secrets, args_to_json};
+pub use record::{FIELDS, Holding, HostRecord, HostState, Owner, Secrets, Shown, args_to_json};
 pub use runs::{Liveness, RunLock, liveness};
 pub use select::{AmbiguousHost, SelectError, UnknownHost, select};
+pub use shared::{Member, Shared};
 
 /// The inventory at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -11,6 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use super::Shared;
 use crate::args::{ArgValue, Args};
 use crate::id::{HostId, RunId};
 use crate::provider::{Endpoint, HostFacts};
@@ -68,6 +69,13 @@ pub struct Owner {
     pub pid: u32,
 }
 
+impl Owner {
+    /// User and machine, as in `jane@laptop`.
+    pub fn address(&self) -> String {
+        format!("{}@{}", self.user, self.machine)
+    }
+}
+
 /// Whether somebody will release the host without being told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -102,6 +110,8 @@ pub struct HostRecord {
     pub address: Option<String>,
     /// The port of its SSH server at `address`, where that is known to be other than 22.
     pub ssh_port: Option<u16>,
+    /// The key that its SSH server showed at the first contact, `ssh-ed25519 AAAA…`: it is asked for ever after.
+    pub ssh_host_key: Option<String>,
     /// The provider's name, such as `Container`.
     pub provider: String,
     /// The named instance of the provider, if it has any.
@@ -114,15 +124,19 @@ pub struct HostRecord {
     pub checked_out_at: Option<Timestamp>,
     /// When the lease ends, if it does.
     pub lease_until: Option<Timestamp>,
+    /// What runs on the host before it is released, whoever releases it.
+    pub teardown_command: Option<String>,
     /// Who holds it. Entries imported from elsewhere have no owner.
     pub owner: Option<Owner>,
     /// Whether a guard will release it.
     pub holding: Holding,
+    /// Who shares it, if it is a shared host.
+    pub shared: Option<Shared>,
     /// The place the host was made at.
     pub endpoint: Option<Endpoint>,
     /// What the provider learned while it was making the host, such as a job's or a server's id.
     pub handle: Option<Value>,
-    /// Why the host is `failed`, or what the last attempt to release it ran into.
+    /// Why the host is `failed`, or what the last attempt to release it ran into, or what else is wrong with it.
     pub error: Option<String>,
     /// Where the host's ports can be reached: `22/tcp` to `127.0.0.1:49153`.
     pub ports: BTreeMap<String, String>,
@@ -143,14 +157,17 @@ pub const FIELDS: &[&str] = &[
     "hostname",
     "address",
     "ssh_port",
+    "ssh_host_key",
     "_broker_provider",
     "_broker_provider_instance",
     "_broker_args",
     "labels",
     "checked_out_at",
     "lease_until",
+    "teardown_command",
     "owner",
     "holding",
+    "shared",
     "endpoint",
     "handle",
     "error",
@@ -158,7 +175,7 @@ pub const FIELDS: &[&str] = &[
     "_imported",
 ];
 
-/// Whether secret arguments are written out.
+/// Whether secret arguments and facts are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
     /// Their values show as `***`.
@@ -188,6 +205,11 @@ impl HostRecord {
         object.0
     }
 
+    /// The same, to be written to a serializer: thousands of records cost half as much that way.
+    pub fn shown(&self, secrets: Secrets) -> Shown<'_> {
+        Shown { record: self, secrets }
+    }
+
     /// All fields that have a value, in the order in which they are printed.
     pub(super) fn put_fields<F: Fields>(&self, secrets: Secrets, to: &mut F) -> Result<(), F::Error> {
         fn some<F: Fields, T: Serialize>(to: &mut F, key: &str, value: Option<&T>) -> Result<(), F::Error> {
@@ -200,6 +222,7 @@ impl HostRecord {
         some(to, "name", self.name.as_ref())?;
         some(to, "address", self.address.as_ref())?;
         some(to, "ssh_port", self.ssh_port.as_ref())?;
+        some(to, "ssh_host_key", self.ssh_host_key.as_ref())?;
         to.put("_broker_provider", &self.provider)?;
         some(to, "_broker_provider_instance", self.instance.as_ref())?;
         match secrets {
@@ -209,8 +232,10 @@ impl HostRecord {
         some(to, "labels", Some(&self.labels).filter(|labels| !labels.is_empty()))?;
         some(to, "checked_out_at", self.checked_out_at.as_ref())?;
         some(to, "lease_until", self.lease_until.as_ref())?;
+        some(to, "teardown_command", self.teardown_command.as_ref())?;
         some(to, "owner", self.owner.as_ref())?;
         to.put("holding", &self.holding)?;
+        some(to, "shared", self.shared.as_ref())?;
         some(to, "endpoint", self.endpoint.as_ref())?;
         some(to, "handle", self.handle.as_ref().filter(|handle| !handle.is_null()))?;
         some(to, "error", self.error.as_ref())?;
@@ -219,9 +244,10 @@ impl HostRecord {
         to.put("at", &self.at)?;
         let clashes = |key: &str| FIELDS.contains(&key);
         for (key, value) in self.facts.iter().filter(|(key, _)| !clashes(key)) {
-            to.put(key, value)?;
+            to.put(key, &fact(key, value, secrets))?;
         }
-        let clashing: BTreeMap<_, _> = self.facts.iter().filter(|(key, _)| clashes(key)).collect();
+        let clashing = self.facts.iter().filter(|(key, _)| clashes(key));
+        let clashing: BTreeMap<_, _> = clashing.map(|(key, value)| (key, fact(key, value, secrets))).collect();
         some(to, "_imported", Some(&clashing).filter(|clashing| !clashing.is_empty()))
     }
 
@@ -246,6 +272,16 @@ impl HostRecord {
         }
         self.lease_until = lease_until.or(self.lease_until);
         self.facts.extend(facts);
+    }
+
+    /// Whether the host was begun and never handed over: of what exists of it, only the id is certain.
+    pub fn is_half_made(&self) -> bool {
+        self.owner.is_some() && self.checked_out_at.is_none()
+    }
+
+    /// Whether the lease has ended. A clock that is behind the record itself is wrong, and ends nothing.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.lease_until.is_some_and(|until| until < now) && self.at <= now
     }
 
     /// The best word for the host in a message: its hostname, else its name, else its id.
@@ -273,6 +309,24 @@ pub fn args_to_json(args: &Args, secrets: Secrets) -> Value {
     )
 }
 
+fn fact<'a>(key: &str, value: &'a Value, secrets: Secrets) -> Cow<'a, Value> {
+    match secrets {
+        Secrets::Hidden => Cow::Owned(hidden(key, value)),
+        Secrets::Shown => Cow::Borrowed(value),
+    }
+}
+
+/// A fact without the secrets in it, by their names, at any depth.
+fn hidden(key: &str, value: &Value) -> Value {
+    match value {
+        Value::Null => Value::Null,
+        _ if secrets::is_secret_name(key) => json!(secrets::HIDDEN),
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), hidden(key, value))).collect(),
+        Value::Array(items) => items.iter().map(|item| hidden("", item)).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
 /// Where the fields of a record go.
 pub(super) trait Fields {
     type Error;
@@ -280,7 +334,14 @@ pub(super) trait Fields {
     fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Self::Error>;
 }
 
-impl Serialize for HostRecord {
+/// A record as [`HostRecord::to_json`] gives it, to be written without making a value of it first.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    record: &'a HostRecord,
+    secrets: Secrets,
+}
+
+impl Serialize for Shown<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         struct Entries<M>(M);
 
@@ -293,8 +354,14 @@ impl Serialize for HostRecord {
         }
 
         let mut entries = Entries(serializer.serialize_map(None)?);
-        self.put_fields(Secrets::Shown, &mut entries)?;
+        self.record.put_fields(self.secrets, &mut entries)?;
         entries.0.end()
+    }
+}
+
+impl Serialize for HostRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shown(Secrets::Shown).serialize(serializer)
     }
 }
 
@@ -335,10 +402,12 @@ impl<'de> Deserialize<'de> for Line {
 fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
     let (mut id, mut number, mut rev, mut state, mut at, mut provider) = (None, None, None, None, None, None);
     let (mut high, mut live) = (None, None);
-    let (mut name, mut hostname, mut address, mut ssh_port, mut instance) = (None, None, None, None, None);
+    let (mut name, mut hostname, mut address, mut instance) = (None, None, None, None);
+    let (mut ssh_port, mut ssh_host_key) = (None, None);
     let (mut args, mut labels, mut ports, mut clashing) = (None, None, None, None);
-    let (mut checked_out_at, mut lease_until, mut owner, mut holding) = (None, None, None, None);
-    let (mut endpoint, mut handle, mut error) = (None, None, None);
+    let (mut checked_out_at, mut lease_until, mut teardown_command) = (None, None, None);
+    let (mut owner, mut holding) = (None, None);
+    let (mut shared, mut endpoint, mut handle, mut error) = (None, None, None, None);
     let mut facts = Map::new();
     while let Some(Key(key)) = entries.next_key()? {
         let read = match &*key {
@@ -353,14 +422,17 @@ fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
             "hostname" => into(&mut hostname, &mut entries),
             "address" => into(&mut address, &mut entries),
             "ssh_port" => into(&mut ssh_port, &mut entries),
+            "ssh_host_key" => into(&mut ssh_host_key, &mut entries),
             "_broker_provider" => into(&mut provider, &mut entries),
             "_broker_provider_instance" => into(&mut instance, &mut entries),
             "_broker_args" => into(&mut args, &mut entries),
             "labels" => into(&mut labels, &mut entries),
             "checked_out_at" => into(&mut checked_out_at, &mut entries),
             "lease_until" => into(&mut lease_until, &mut entries),
+            "teardown_command" => into(&mut teardown_command, &mut entries),
             "owner" => into(&mut owner, &mut entries),
             "holding" => into(&mut holding, &mut entries),
+            "shared" => into(&mut shared, &mut entries),
             "endpoint" => into(&mut endpoint, &mut entries),
             "handle" => into(&mut handle, &mut entries),
             "error" => into(&mut error, &mut entries),
@@ -384,14 +456,17 @@ fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
         hostname,
         address,
         ssh_port,
+        ssh_host_key,
         provider: required(provider, "_broker_provider")?,
         instance,
         args: args.unwrap_or_default(),
         labels: labels.unwrap_or_default(),
         checked_out_at,
         lease_until,
+        teardown_command,
         owner,
         holding: holding.unwrap_or(Holding::Kept),
+        shared,
         endpoint,
         handle,
         error,

@@ -5,12 +5,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::InventoryError;
 use crate::id::RunId;
-use crate::sys;
+use crate::sys::{self, Uninherited};
 
 /// Shows that this process lives, until it is dropped.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct RunLock {
     path: PathBuf,
     /// The process that the run is of. A child of a fork has a copy of this value, and owns nothing.
     pid: u32,
+    /// A child of a fork that outlives this process must not make it seem alive.
+    _uninherited: Uninherited,
     _file: File,
 }
 
@@ -58,7 +61,10 @@ impl RunLock {
             let id = RunId::generate();
             let path = lock_path(dir, id);
             match create(&path).and_then(lock) {
-                Ok(Some(file)) => return Ok(Self { id, path, pid: std::process::id(), _file: file }),
+                Ok(Some(file)) => {
+                    let _uninherited = sys::uninherited(file.as_fd());
+                    return Ok(Self { id, path, pid: std::process::id(), _uninherited, _file: file });
+                }
                 Ok(None) => {}
                 Err(error) => return Err(InventoryError::write(&path, error)),
             }

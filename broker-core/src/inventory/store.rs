@@ -315,7 +315,14 @@ impl Transaction<'_> {
         if records.all(|record| self.known.contents.knows(record.id)) { Ok(()) } else { self.know_all() }
     }
 
-    fn know_all(&mut self) -> Result<(), InventoryError> {
+    /// Stages a new shared host, unless there is one of the same name. After [`know_all`](Self::know_all).
+    pub(super) fn add_shared(&mut self, draft: HostRecord) -> Result<HostRecord, InventoryError> {
+        let now = (self.store.clock)();
+        self.known.contents.add_shared(draft, now, &mut self.lines)
+    }
+
+    /// Reads the whole journal. Before anything is staged.
+    pub(super) fn know_all(&mut self) -> Result<(), InventoryError> {
         debug_assert!(self.lines.is_empty(), "staged lines would be forgotten");
         let path = self.store.journal();
         let file = self.known.file.try_clone().map_err(|error| InventoryError::read(&path, error))?;

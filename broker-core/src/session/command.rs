@@ -152,11 +152,14 @@ pub struct PtyRequest {
     pub term: String,
     /// Its size at the start.
     pub size: PtySize,
+    /// Its modes at the start, such as whether it echoes, where the way to the host can set them: opcodes and values of
+    /// RFC 4254, section 8. What is not mentioned is as the host has it.
+    pub modes: Vec<(u8, u32)>,
 }
 
 impl Default for PtyRequest {
     fn default() -> Self {
-        Self { term: "xterm-256color".to_owned(), size: PtySize::default() }
+        Self { term: "xterm-256color".to_owned(), size: PtySize::default(), modes: Vec::new() }
     }
 }
 

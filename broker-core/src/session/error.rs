@@ -8,6 +8,8 @@ use std::error::Error as StdError;
 pub enum SessionErrorKind {
     /// The host does not answer, or the connection broke.
     Unreachable,
+    /// The host is not the one it should be: its key is not the one that is believed.
+    HostKey,
     /// The host does not let us in.
     Auth,
     /// It took too long, and was ended.

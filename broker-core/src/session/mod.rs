@@ -4,17 +4,24 @@
 //! is on [`Host`](crate::Host), which builds collected output, deadlines, trees on disk, copies between hosts and waits
 //! out of these.
 
+mod access;
+pub mod archive;
 mod command;
 mod error;
 pub mod local;
+mod mark;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 mod tree;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use self::access::{Access, SshLogin};
 pub use self::command::{Command, ExitStatus, Program, PtyRequest, PtySize, Signal};
 pub use self::error::{SessionError, SessionErrorKind};
+pub use self::mark::Mark;
 pub use self::tree::{EntryKind, RemotePath, TreeEntry, TreeItem};
 
 /// A connection to one host.

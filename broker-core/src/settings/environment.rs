@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 
 use super::SettingsError;
 use super::layers::Tree;
-use super::schema::{self, INSTANCE_KEYS, Names, SECTION_KEYS};
+use super::schema::{self, INSTANCE_KEYS, Names, SECTION_KEYS, SSH};
 use crate::args::ArgValue;
 use crate::yaml;
 
@@ -68,6 +68,9 @@ fn resolve(segment: &str, path: &[String], layers: &[&Tree], names: &Names) -> R
     let mut known: Vec<&str> = match here.as_slice() {
         [] => names.iter().collect(),
         [section] if !schema::is_section(section) => schema::keys_of(section).collect(),
+        [section, SSH] | [section, "instances", _, SSH] if schema::is_section(section) => {
+            schema::keys_of(SSH).collect()
+        }
         [section] => {
             let instances = keys_at(layers, &[section, "instances"]);
             let theirs = instances.iter().flat_map(|instance| keys_at(layers, &[section, "instances", instance]));

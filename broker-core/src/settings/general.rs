@@ -10,11 +10,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::layers::{Tree, to_args};
-use super::lookup::is_lookup;
 use super::value::Setting;
-use super::{FieldExpression, SettingError, SettingsError};
+use super::{FieldExpression, SettingError, SettingsError, ssh};
 use crate::args::{ArgValue, Args};
-use crate::secrets::Secret;
 
 /// Everything but nicks, labels and what may hold secrets.
 #[derive(Debug)]
@@ -93,25 +91,6 @@ impl FromStr for LogLevel {
 
 const LOG_LEVELS: &str = "`error`, `warning`, `info`, `debug`, `trace` or `silent`";
 
-/// How hosts are reached over SSH, where nothing else is known about them. The names are the Python tool's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshSettings {
-    /// The user to log in as.
-    pub host_username: String,
-    /// The password.
-    pub host_password: Secret,
-    /// The port of the SSH server.
-    pub host_ssh_port: u16,
-    /// The private key to log in with.
-    pub host_ssh_key_filename: Option<PathBuf>,
-    /// How long connecting may take.
-    pub host_connection_timeout: Duration,
-    /// Whether to connect over IPv6.
-    pub host_ipv6: bool,
-    /// Whether IPv4 will do where IPv6 does not work.
-    pub host_ipv4_fallback: bool,
-}
-
 impl General {
     pub(super) fn read(settings: &Tree) -> Result<Self, SettingsError> {
         let top = Section { settings, path: "" };
@@ -145,33 +124,10 @@ impl General {
     }
 }
 
-impl SshSettings {
-    /// Reads the section, in which secrets are in their places.
-    pub(super) fn read(settings: &Tree) -> Result<Self, SettingError> {
-        let ssh = Section { settings, path: "ssh" };
-        let text = |setting: &Setting| setting.text().map(str::to_owned);
-        Ok(Self {
-            host_username: ssh.required("host_username", text)?,
-            host_password: ssh.required("host_password", |setting| setting.text().map(Secret::new))?,
-            host_ssh_port: ssh.required("host_ssh_port", Setting::number)?,
-            host_ssh_key_filename: ssh.optional("host_ssh_key_filename", text)?.map(PathBuf::from),
-            host_connection_timeout: ssh.required("host_connection_timeout", Setting::seconds)?,
-            host_ipv6: ssh.required("host_ipv6", Setting::boolean)?,
-            host_ipv4_fallback: ssh.required("host_ipv4_fallback", Setting::boolean)?,
-        })
-    }
-}
-
 /// The section about SSH, checked as far as that can be done without looking up secrets.
 pub(super) fn ssh_section(settings: &Tree) -> Result<Tree, SettingsError> {
     let section = section(settings, "ssh")?;
-    let mut checked = section.clone();
-    for (key, tree) in checked.entries_mut().into_iter().flatten() {
-        if is_lookup(key, tree) {
-            *tree = Tree::from_value(ArgValue::Text("to be looked up".to_owned()), "");
-        }
-    }
-    SshSettings::read(&checked)?;
+    ssh::check(&section, "ssh")?;
     Ok(section)
 }
 

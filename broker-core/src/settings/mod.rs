@@ -15,6 +15,7 @@ mod layers;
 mod lookup;
 mod provider;
 mod schema;
+mod ssh;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -36,8 +37,11 @@ use schema::Names;
 pub use directory::BrokerDirectory;
 pub use error::SettingsError;
 pub use fields::FieldExpression;
-pub use general::{LogLevel, LoggingSettings, SshSettings};
+pub use general::{LogLevel, LoggingSettings};
 pub use provider::ProviderSettings;
+#[cfg(feature = "ssh")]
+pub(crate) use ssh::split_port;
+pub use ssh::{ClientConfigFile, HostKeyRule, InvalidJumpHost, JumpHost, SshBackend, SshSettings};
 pub use value::SettingError;
 
 /// All settings of a process. Cheap to clone.
@@ -140,15 +144,21 @@ impl Settings {
         self.0.general.stop_grace
     }
 
-    /// How hosts are reached over SSH. Looks up the password, where the settings say where it is, and may wait for a
-    /// command that prints it.
+    /// How hosts are reached over SSH. Looks up the secrets, where the settings say where they are, and may wait for a
+    /// command that prints one.
     ///
     /// # Errors
     ///
-    /// If the password cannot be looked up.
+    /// If a secret cannot be looked up.
     pub fn ssh(&self) -> Result<SshSettings, SettingsError> {
         let section = self.secrets().resolve_below("ssh", self.0.ssh.clone())?;
-        Ok(SshSettings::read(&section)?)
+        Ok(SshSettings::read(&section, "ssh")?)
+    }
+
+    /// The section about SSH as values, its secrets in their places. Otherwise as [`ssh`](Self::ssh).
+    pub(crate) fn ssh_values(&self) -> Result<Args, SettingsError> {
+        let section = self.secrets().resolve_below("ssh", self.0.ssh.clone())?;
+        Ok(section.entries().map(layers::to_args).unwrap_or_default())
     }
 
     /// The arguments that a nick stands for.
@@ -187,6 +197,12 @@ impl Settings {
         let own = std::mem::replace(&mut settings.labels, self.0.labels.clone());
         settings.labels.extend(own);
         Ok(settings)
+    }
+
+    /// The instances of a provider, in their order, and whether the settings say anything of the provider at all.
+    pub fn provider_instances(&self, name: &str) -> (Vec<String>, bool) {
+        let ProviderLayers { file, environment, program } = &self.0.layers;
+        provider::instances(name, [file, environment, program])
     }
 
     fn secrets(&self) -> lookup::Secrets<'_> {

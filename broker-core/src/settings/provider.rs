@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::general::labels_in;
 use super::layers::{Tree, merge, to_args};
-use super::schema::{INSTANCE_KEYS, SECTION_KEYS};
+use super::schema::{INSTANCE_KEYS, SECTION_KEYS, SSH};
 use super::value::Setting;
-use super::{SettingError, SettingsError};
+use super::{SettingError, SettingsError, SshSettings, ssh};
 use crate::args::{ArgValue, Args};
 use crate::inventory::{Secrets, args_to_json};
 use crate::secrets::Secret;
@@ -104,6 +104,20 @@ impl ProviderSettings {
         Ok(self.read(key, Setting::list)?.unwrap_or_default())
     }
 
+    /// How this provider's hosts are reached over SSH, as far as its section says so below `ssh`.
+    ///
+    /// # Errors
+    ///
+    /// If a value does not do.
+    pub fn ssh(&self) -> Result<SshSettings, SettingError> {
+        let Some(value) = self.value(SSH) else { return Ok(SshSettings::default()) };
+        let origin = self.origins.get(SSH).map(String::as_str).unwrap_or_default();
+        match Tree::from_value(value.clone(), origin) {
+            section @ Tree::Map { .. } => SshSettings::read(&section, &format!("{}.{SSH}", self.provider)),
+            Tree::Leaf { .. } => Err(self.error(SSH, "a mapping")),
+        }
+    }
+
     /// The error for a value that has the right type and still does not do. `wanted` follows on `must be`.
     pub fn error(&self, key: &str, wanted: &str) -> SettingError {
         let value = self.values.get(key).cloned().unwrap_or(ArgValue::Plain(String::new()));
@@ -156,8 +170,13 @@ pub(super) fn assemble(
     let (below, above) = if instance_wins { (environment, &nothing) } else { (&nothing, environment) };
     let mut values = merge(&[file, below, file_own, above, environment_own, program, program_own])?;
     let labels = labels_in(&values, name)?;
+    let has_ssh = values.map_at(name, SSH)?.is_some();
+    if let Some(ssh) = values.get(SSH).filter(|_| has_ssh) {
+        ssh::check(ssh, &format!("{name}.{SSH}"))?;
+    }
     if let Some(entries) = values.entries_mut() {
-        entries.retain(|key, _| !SECTION_KEYS.contains(&key.as_str()) && !INSTANCE_KEYS.contains(&key.as_str()));
+        let is_own = |key: &str| SECTION_KEYS.contains(&key) || INSTANCE_KEYS.contains(&key);
+        entries.retain(|key, _| key == SSH || !is_own(key));
     }
     let values = resolve(values)?;
     let entries = values.entries().into_iter().flatten();
@@ -168,6 +187,15 @@ pub(super) fn assemble(
         origins: entries.map(|(key, tree)| (key.clone(), tree.origin().to_owned())).collect(),
         values: values.entries().map(to_args).unwrap_or_default(),
     })
+}
+
+/// The instances that a provider has in any layer, and whether any layer has a section for it.
+pub(super) fn instances(name: &str, layers: [&Tree; 3]) -> (Vec<String>, bool) {
+    let sections: Vec<&Tree> =
+        layers.into_iter().filter_map(|layer| layer.get(key_of(layer, name))).filter(|tree| !tree.is_null()).collect();
+    let instances = sections.iter().filter_map(|section| section.get("instances")?.entries());
+    let names: IndexSet<&String> = instances.flat_map(IndexMap::keys).collect();
+    (names.into_iter().cloned().collect(), !sections.is_empty())
 }
 
 /// The key of a provider's section, which is the same in any case.

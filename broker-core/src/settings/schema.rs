@@ -20,15 +20,23 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("logging", "file_level", "debug"),
     ("logging", "log_path", "logs/broker.log"),
     ("logging", "structured", "false"),
-    // The Python tool has several libraries to choose from. Here there is one, and the name is read over.
+    // What nobody says about SSH is decided where a host is connected to.
     ("ssh", "backend", ""),
-    ("ssh", "host_username", "root"),
-    ("ssh", "host_password", "toor"),
-    ("ssh", "host_ssh_port", "22"),
+    ("ssh", "host_username", ""),
+    ("ssh", "host_password", ""),
+    ("ssh", "host_ssh_port", ""),
     ("ssh", "host_ssh_key_filename", ""),
-    ("ssh", "host_connection_timeout", "60"),
-    ("ssh", "host_ipv6", "false"),
-    ("ssh", "host_ipv4_fallback", "true"),
+    ("ssh", "host_ssh_key_passphrase", ""),
+    ("ssh", "host_connection_timeout", ""),
+    ("ssh", "host_ipv6", ""),
+    ("ssh", "host_ipv4_fallback", ""),
+    ("ssh", "host_key_policy", ""),
+    ("ssh", "known_hosts", ""),
+    ("ssh", "jump_host", ""),
+    ("ssh", "agent", ""),
+    ("ssh", "boot_patience", ""),
+    ("ssh", "keepalive", ""),
+    ("ssh", "config", ""),
 ];
 
 /// Mappings at the top whose keys are people's own.
@@ -53,9 +61,11 @@ const OLD_SSH_NAMES: &[(&str, &str)] = &[
 ];
 
 /// What a section of a provider can have beside the provider's own settings.
-pub(super) const SECTION_KEYS: &[&str] = &["instances", "provider_labels"];
+pub(super) const SECTION_KEYS: &[&str] = &["instances", "provider_labels", SSH];
 /// What an instance can have beside the provider's own settings.
-pub(super) const INSTANCE_KEYS: &[&str] = &["default", "override_envars", "provider_labels"];
+pub(super) const INSTANCE_KEYS: &[&str] = &["default", "override_envars", "provider_labels", SSH];
+/// How hosts are reached: a section of its own, and one in every section of a provider and every instance.
+pub(super) const SSH: &str = "ssh";
 
 /// The names at the top. They are the same in any case, as they are to the Python tool.
 pub(super) struct Names(Vec<String>);
@@ -98,8 +108,10 @@ pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static str> {
 /// Whether a path ends at a name that Broker or a provider gave, not at one that people choose.
 pub(super) fn is_field(path: &[String]) -> bool {
     match path {
-        [section] => section == "ssh" || section == "logging" || is_section(section),
+        [section] => section == SSH || section == "logging" || is_section(section),
+        [section, ssh] => ssh == SSH && is_section(section),
         [section, instances, _] => instances == "instances" && is_section(section),
+        [section, instances, _, ssh] => ssh == SSH && instances == "instances" && is_section(section),
         _ => false,
     }
 }
@@ -204,16 +216,30 @@ pub(super) fn warnings(merged: &Tree, names: &Names) -> Vec<String> {
             warnings.push(warning(name, tree, closest(name, names.iter()).map(str::to_owned)));
             continue;
         }
-        let known = || keys_of(name);
-        if known().next().is_none() {
-            continue;
-        }
-        for (key, tree) in tree.entries().into_iter().flatten().filter(|(key, _)| known().all(|known| known != *key)) {
-            let suggestion = closest(key, known()).map(|known| format!("{name}.{known}"));
-            warnings.push(warning(&format!("{name}.{key}"), tree, suggestion));
+        if keys_of(name).next().is_some() {
+            warnings.extend(warnings_in(tree, name, name));
+        } else if is_section(name) {
+            let instances = tree.get("instances").and_then(Tree::entries).into_iter().flatten();
+            let instances = instances.map(|(instance, tree)| (format!("{name}.instances.{instance}"), tree));
+            for (path, tree) in [(name.clone(), tree)].into_iter().chain(instances) {
+                if let Some(ssh) = tree.get(SSH) {
+                    warnings.extend(warnings_in(ssh, SSH, &format!("{path}.{SSH}")));
+                }
+            }
         }
     }
     warnings
+}
+
+/// What to say about the keys of what is a section of Broker's own, wherever it stands.
+fn warnings_in(tree: &Tree, section: &str, path: &str) -> Vec<String> {
+    let unknown = |key: &str| keys_of(section).all(|known| known != key);
+    let keys = tree.entries().into_iter().flatten().filter(|(key, _)| unknown(key));
+    keys.map(|(key, tree)| {
+        let suggestion = closest(key, keys_of(section)).map(|known| format!("{path}.{known}"));
+        warning(&format!("{path}.{key}"), tree, suggestion)
+    })
+    .collect()
 }
 
 fn warning(path: &str, tree: &Tree, suggestion: Option<String>) -> String {

@@ -11,7 +11,6 @@
 //! Sessions need no SSH: they use the engine's exec and its archives.
 
 mod app;
-mod archive;
 mod builder;
 mod checkout;
 mod credentials;
@@ -35,7 +34,7 @@ use broker_core::provider::{
     ActionInfo, Endpoint, ErrorKind, Execution, Found, HostFacts, Lease, Order, Provider, ProviderError,
     ProviderFactory, ProviderInfo, Query, Scope, Table,
 };
-use broker_core::session::{Session, SessionError, SessionErrorKind};
+use broker_core::session::{Access, SessionError, SessionErrorKind};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 
@@ -237,7 +236,7 @@ impl Provider for ContainerProvider {
         self.answer(query).await
     }
 
-    async fn session(&self, host: &HostRecord) -> Result<Arc<dyn Session>, SessionError> {
+    async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         let opening = |error: ProviderError| {
             let kind = match error.kind() {
                 ErrorKind::Unreachable => SessionErrorKind::Unreachable,
@@ -253,7 +252,7 @@ impl Provider for ContainerProvider {
         let podman = target.engine.about().await.map_err(opening)?.podman;
         let container = target.engine.inspect(&target.id).await;
         let container = container.map_err(|error| target.failed("could not open a session", &error))?;
-        Ok(Arc::new(ContainerSession::new(target, podman, &container)))
+        Ok(Access::Session(Arc::new(ContainerSession::new(target, podman, &container))))
     }
 
     async fn logs(&self, host: &HostRecord, request: LogRequest) -> Result<(), ProviderError> {

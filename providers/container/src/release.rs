@@ -1,12 +1,15 @@
 //! Releasing hosts and finding them again: always at the engine that they were made at.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker_core::HostId;
 use broker_core::inventory::HostRecord;
-use broker_core::provider::{ErrorKind, Found, ProviderError, Scope};
+use broker_core::provider::{ErrorKind, Found, ID_LABEL, Identity, ProviderError, Scope};
 use broker_core::{ArgValue, Args};
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::ContainerProvider;
@@ -15,9 +18,6 @@ use crate::engine::error::is_missing;
 use crate::engine::model::{Container, Summary};
 use crate::engine::{Engine, Removed};
 use crate::request::CONTAINER_HOST;
-
-/// The label that carries a host's id.
-const ID: &str = "broker.id";
 
 /// How many containers are looked at at once.
 const AT_ONCE: usize = 8;
@@ -82,12 +82,12 @@ impl ContainerProvider {
         let engine = self.engine_of(host).await?;
         let summaries = labelled(&engine, host.id).await?;
         if !summaries.is_empty() {
-            return describe(&engine, summaries.into_iter().map(|summary| summary.id).collect()).await;
+            return describe(&engine, summaries.into_iter().map(|summary| summary.id).collect(), None).await;
         }
         let found = match (container_of(host), &host.endpoint) {
-            (Some(id), _) => describe(&engine, vec![id.to_owned()]).await?,
+            (Some(id), _) => describe(&engine, vec![id.to_owned()], None).await?,
             (None, None) => match only_of_that_name(&engine, host).await {
-                Ok(id) => describe(&engine, vec![id]).await?,
+                Ok(id) => describe(&engine, vec![id], None).await?,
                 Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
                 Err(error) => return Err(error),
             },
@@ -104,7 +104,7 @@ impl ContainerProvider {
         let engine = self.engine().await?;
         // What another engine has says nothing of the place that this provider said it makes hosts at.
         let met = engine.endpoint().await?;
-        let identity = engine.identity_now().await?;
+        let (identity, now) = engine.identity_and_time().await?;
         if identity != met.identity {
             let message = format!(
                 "endpoint changed: `{}` was the engine `{}`, and the engine `{identity}` answers there now",
@@ -121,17 +121,18 @@ impl ContainerProvider {
                 all.into_iter().filter(|summary| summary.name().starts_with(prefix)).collect()
             }
             None => {
-                let mut ours = engine.list(&[("label", ID)]).await.map_err(failed)?;
+                let mut ours = engine.list(&[("label", ID_LABEL)]).await.map_err(failed)?;
                 // Others may use the same engine.
-                let user = user_name();
+                let user = user_name().filter(|_| !scope.everyone);
                 ours.retain(|summary| {
-                    let owner = summary.labels.get("broker.owner").and_then(|owner| owner.split('@').next());
+                    let owner = identity_of(&summary.labels).owner;
+                    let owner = owner.as_ref().and_then(|owner| owner.split('@').next());
                     owner.is_none() || user.is_none() || owner == user.as_deref()
                 });
                 ours
             }
         };
-        describe(&engine, summaries.into_iter().map(|summary| summary.id).collect()).await
+        describe(&engine, summaries.into_iter().map(|summary| summary.id).collect(), now).await
     }
 }
 
@@ -141,11 +142,11 @@ fn user_name() -> Option<String> {
 }
 
 async fn labelled(engine: &Engine, id: HostId) -> Result<Vec<Summary>, ProviderError> {
-    let label = format!("{ID}={id}");
+    let label = format!("{ID_LABEL}={id}");
     let listed = engine.list(&[("label", &label)]).await;
     let listed = listed.map_err(|error| engine.failed(&format!("could not look for host `{id}`"), &error))?;
     // An engine that does not understand the filter would give everything.
-    let exact = |summary: &Summary| summary.labels.get(ID).is_some_and(|found| *found == id.to_string());
+    let exact = |summary: &Summary| summary.labels.get(ID_LABEL).is_some_and(|found| *found == id.to_string());
     Ok(listed.into_iter().filter(exact).collect())
 }
 
@@ -202,14 +203,14 @@ async fn same_place(engine: &Engine, host: &HostRecord) -> Result<(), ProviderEr
     Err(ProviderError::new(ErrorKind::EndpointChanged, message))
 }
 
-/// What the engine tells of containers. Those that have gone meanwhile are left out.
-async fn describe(engine: &Engine, ids: Vec<String>) -> Result<Vec<Found>, ProviderError> {
+/// What the engine tells of containers. Those that have gone meanwhile are left out. `now` is the engine's time.
+async fn describe(engine: &Engine, ids: Vec<String>, now: Option<Timestamp>) -> Result<Vec<Found>, ProviderError> {
     let looking = futures_util::stream::iter(ids).map(|id| async move { engine.inspect(&id).await }).buffered(AT_ONCE);
     let mut looked = std::pin::pin!(looking);
     let mut found = Vec::new();
     while let Some(container) = looked.next().await {
         match container {
-            Ok(container) => found.push(found_of(engine, &container)),
+            Ok(container) => found.push(found_of(engine, &container, now)),
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(engine.failed("could not look at a container", &error)),
         }
@@ -217,11 +218,41 @@ async fn describe(engine: &Engine, ids: Vec<String>) -> Result<Vec<Found>, Provi
     Ok(found)
 }
 
-fn found_of(engine: &Engine, container: &Container) -> Found {
+fn found_of(engine: &Engine, container: &Container, now: Option<Timestamp>) -> Found {
     let image = &container.config.image;
+    let labels = &container.config.labels;
+    let identity = identity_of(labels);
+    let action = identity.action.clone().unwrap_or_else(|| CONTAINER_HOST.to_owned());
+    let state = &container.state;
     Found {
-        broker_id: container.config.labels.get(ID).and_then(|id| id.parse().ok()),
+        broker_id: labels.get(ID_LABEL).and_then(|id| id.parse().ok()),
         facts: facts::of_container(&engine.address, container, image, None),
-        args: Args::from([(CONTAINER_HOST.to_owned(), ArgValue::from(image.as_str()))]),
+        args: Args::from([(action, ArgValue::from(image.as_str()))]),
+        identity,
+        age: now.and_then(|now| age(&container.created, now)),
+        flaw: (!state.running).then(|| format!("the container is `{}`, and does not run", state.status)),
+    }
+}
+
+fn identity_of(labels: &HashMap<String, String>) -> Identity {
+    Identity::of_labels(|name| labels.get(name).map(String::as_str))
+}
+
+/// How long ago something was made. Nothing where that is yet to come: then the engine's clock was set back.
+fn age(made_at: &str, now: Timestamp) -> Option<Duration> {
+    now.duration_since(made_at.parse().ok()?).try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_yet_to_be_made_has_no_age() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(age("2026-01-01T23:59:50.5Z", now), Some(Duration::from_millis(9500)));
+        assert_eq!(age("2026-01-01T18:59:50-05:00", now), Some(Duration::from_secs(10)));
+        assert_eq!(age("2026-01-02T00:00:01Z", now), None);
+        assert_eq!(age("", now), None);
     }
 }

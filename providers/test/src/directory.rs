@@ -15,6 +15,8 @@ use broker_core::{Args, HostId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::options;
+
 /// One host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HostFile {
@@ -28,13 +30,19 @@ pub(crate) struct HostFile {
     pub(crate) facts: serde_json::Map<String, serde_json::Value>,
     /// How often `fail_release` has struck.
     pub(crate) failed_releases: u32,
+    /// Whether its checkout came to its end.
+    pub(crate) ready: bool,
 }
 
 impl HostFile {
     pub(crate) fn facts(&self) -> HostFacts {
+        // Seen to be right when the host was made.
+        let ssh = options::ssh(&self.args).ok().flatten();
         HostFacts {
             name: self.name.clone(),
             hostname: Some(self.hostname.clone()),
+            address: ssh.as_ref().map(|(address, _)| address.clone()),
+            ssh_port: ssh.and_then(|(_, port)| port),
             lease_until: self.lease_until,
             facts: self.facts.clone(),
             ..HostFacts::default()

@@ -5,7 +5,8 @@
 //! file is one host, from before the checkout returns until its release. Without a directory the hosts are nowhere:
 //! checking one out makes nothing, and nothing is found or listed.
 //!
-//! Commands on a host run on this machine, in a directory of the host's own. What they append to the file that
+//! Commands on a host run on this machine, in a directory of the host's own; with the argument `test_ssh` they run where
+//! an SSH server answers. What they append to the file that
 //! `BROKER_TEST_CONSOLE` names is the host's log.
 
 mod directory;
@@ -22,10 +23,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker_core::inventory::{HostRecord, Secrets, args_to_json};
 use broker_core::provider::{
-    ActionInfo, Endpoint, ErrorKind, Execution, Found, HostFacts, Lease, Order, Provider, ProviderError,
+    ActionInfo, Endpoint, ErrorKind, Execution, Found, HostFacts, Identity, Lease, Order, Provider, ProviderError,
     ProviderFactory, ProviderInfo, Query, QueryInfo, Scope, Table, factory as make_factory,
 };
-use broker_core::session::{Session, SessionError, SessionErrorKind};
+use broker_core::session::{Access, SessionError, SessionErrorKind, SshLogin};
 use broker_core::settings::ProviderSettings;
 use broker_core::{Args, HostId, LogRequest};
 use bytes::Bytes;
@@ -123,7 +124,16 @@ impl TestProvider {
             args: order.args.clone(),
             facts: self.facts.clone(),
             failed_releases: 0,
+            ready: false,
         })
+    }
+
+    /// Notes that the host can be used from now on.
+    fn finish(&self, host: &HostFile) -> Result<(), ProviderError> {
+        if let Some(directory) = self.directory.as_ref().filter(|_| !host.ready) {
+            directory.update(host.id, |host| host.ready = true)?;
+        }
+        Ok(())
     }
 
     /// What is known of a host at the place that its record names.
@@ -183,8 +193,9 @@ impl Provider for TestProvider {
         let course = Course::read(&order.args)?;
         // Said now, not when the host is to go.
         ReleaseCourse::read(&order.args)?;
-        let host = self.host_file(order)?;
+        options::ssh(&order.args)?;
         let fault = self.fault(&course);
+        let host = HostFile { ready: course.delay.is_zero() && fault.is_none(), ..self.host_file(order)? };
         let what = format!("checking out `{}`", order.target());
 
         order.progress("making the host");
@@ -206,7 +217,10 @@ impl Provider for TestProvider {
         order.progress("waiting for the host");
         let rest = wait(order, course.delay.saturating_sub(course.delay / 2)).await;
         let error = match (rest, fault) {
-            (Ok(()), None) => return Ok(host.facts()),
+            (Ok(()), None) => match self.finish(&host) {
+                Ok(()) => return Ok(host.facts()),
+                Err(error) => error,
+            },
             (Err(cancelled), _) => cancelled,
             (Ok(()), Some(fault)) => {
                 let error = fault.strike(&what).await;
@@ -310,11 +324,16 @@ impl Provider for TestProvider {
         Ok(Table { columns: vec!["option".to_owned(), "effect".to_owned()], rows })
     }
 
-    async fn session(&self, host: &HostRecord) -> Result<Arc<dyn Session>, SessionError> {
+    async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         self.same_endpoint(host)
             .map_err(|error| SessionError::new(SessionErrorKind::Unreachable, error.to_string()))?;
+        let ssh =
+            options::ssh(&host.args).map_err(|error| SessionError::new(SessionErrorKind::Failed, error.to_string()))?;
+        if ssh.is_some() {
+            return Ok(Access::Ssh(SshLogin::default()));
+        }
         let file = self.directory.as_ref().map(|directory| directory.host_path(host.id));
-        Ok(Arc::new(DirectorySession::open(self.disk(host.id), file)?))
+        Ok(Access::Session(Arc::new(DirectorySession::open(self.disk(host.id), file)?)))
     }
 
     async fn logs(&self, host: &HostRecord, request: LogRequest) -> Result<(), ProviderError> {
@@ -358,7 +377,14 @@ fn nowhere() -> Endpoint {
 }
 
 fn found(host: HostFile) -> Found {
-    Found { broker_id: Some(host.id), facts: host.facts(), args: host.args }
+    Found {
+        broker_id: Some(host.id),
+        facts: host.facts(),
+        identity: Identity::of_labels(|name| host.labels.get(name).map(String::as_str)),
+        age: Timestamp::now().duration_since(host.made_at).try_into().ok(),
+        flaw: (!host.ready).then(|| "it was never ready".to_owned()),
+        args: host.args,
+    }
 }
 
 /// Takes back what a checkout made that came to nothing.

@@ -18,6 +18,12 @@ pub(crate) fn arguments() -> Vec<ArgumentInfo> {
             ArgumentScope::Checkout,
         ),
         argument("hostname", "HOSTNAME", "What the host calls itself; chosen otherwise", ArgumentScope::Checkout),
+        argument(
+            "test_ssh",
+            "ADDRESS[:PORT]",
+            "The host is what answers there by SSH, in place of a directory on this machine",
+            ArgumentScope::Checkout,
+        ),
         argument("delay", "TIME", "Takes this long, such as `100ms`", ArgumentScope::Both),
         argument(
             "fail",
@@ -164,6 +170,22 @@ pub(crate) fn text<'a>(args: &'a Args, name: &str) -> Result<Option<&'a str>, Pr
     }
 }
 
+/// Where the SSH server is that stands for the host, if one does.
+pub(crate) fn ssh(args: &Args) -> Result<Option<(String, Option<u16>)>, ProviderError> {
+    let wanted = || "`ADDRESS` or `ADDRESS:PORT`".to_owned();
+    read(args, "test_ssh", wanted, |text| {
+        let (address, port) = match text.rsplit_once(':') {
+            // An IPv6 address has colons of its own.
+            Some((address, port)) if !address.contains(':') || address.ends_with(']') => {
+                (address, Some(port.parse().ok().filter(|port| *port > 0)?))
+            }
+            _ => (text, None),
+        };
+        let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+        (!address.is_empty()).then(|| (address.to_owned(), port))
+    })
+}
+
 fn read<T>(
     args: &Args,
     name: &str,
@@ -224,6 +246,10 @@ mod tests {
         assert!(checkout(&[("fail", "oauth")]).starts_with("argument `fail` is `oauth`, and must be one of `auth`, "));
         let list = Args::from([("fail".to_owned(), vec!["auth"].into())]);
         assert_eq!(Course::read(&list).unwrap_err().to_string(), "argument `fail` is a list, and must be a text");
+        for text in ["localhost", "localhost:ssh", ":22", "localhost:0"] {
+            let error = ssh(&args(&[("test_ssh", text)])).unwrap_err().to_string();
+            assert_eq!(error, format!("argument `test_ssh` is `{text}`, and must be `ADDRESS:PORT`"));
+        }
         let release = ReleaseCourse::read(&args(&[("fail_release_times", "2")])).unwrap_err();
         assert_eq!(release.to_string(), "argument `fail_release_times` needs `fail_release`");
     }
@@ -236,5 +262,9 @@ mod tests {
         let course = Course::read(&args(&[("fail_every", "3")])).unwrap();
         assert_eq!((course.fault, course.every.unwrap().get()), (Some(Fault::Error(ErrorKind::Failed)), 3));
         assert_eq!(Course::read(&args(&[("unknown", "x")])).unwrap().fault, None);
+        for (text, address) in [("localhost:2222", "localhost"), ("[::1]:2222", "::1")] {
+            assert_eq!(ssh(&args(&[("test_ssh", text)])).unwrap(), Some((address.to_owned(), Some(2222))));
+        }
+        assert_eq!(ssh(&args(&[])).unwrap(), None);
     }
 }

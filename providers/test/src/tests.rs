@@ -10,7 +10,7 @@ use broker_core::inventory::{Holding, HostState};
 use broker_core::provider::Provider;
 use broker_core::session::local::read_tree;
 use broker_core::session::{
-    Command, ExitStatus, Input, Output, PtyRequest, PtySize, RemotePath, Signal, Streams, TreeItem,
+    Command, ExitStatus, Input, Output, PtyRequest, PtySize, RemotePath, Session, Signal, Streams, TreeItem,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -26,6 +26,13 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 fn provider_at(directory: Option<&Path>) -> Arc<dyn Provider> {
     Arc::new(TestProvider::new(&ProviderSettings::default(), directory.map(Path::to_owned)).unwrap())
+}
+
+async fn opened(provider: &dyn Provider, host: &HostRecord) -> Result<Arc<dyn Session>, SessionError> {
+    match provider.access(host).await? {
+        Access::Session(session) => Ok(session),
+        access => panic!("{access:?} is no session"),
+    }
 }
 
 fn order(args: &[(&str, &str)]) -> Order {
@@ -45,14 +52,17 @@ async fn pending(provider: &dyn Provider, order: &Order) -> HostRecord {
         hostname: None,
         address: None,
         ssh_port: None,
+        ssh_host_key: None,
         provider: "TestProvider".to_owned(),
         instance: None,
         args: order.args.clone(),
         labels: BTreeMap::new(),
         checked_out_at: None,
         lease_until: order.lease_until,
+        teardown_command: None,
         owner: Some(order.owner.clone()),
         holding: Holding::Guarded,
+        shared: None,
         endpoint: Some(provider.endpoint().await.unwrap()),
         handle: None,
         error: None,
@@ -99,16 +109,16 @@ fn a_host_lives_and_goes() {
         let other = checked_out(&*provider, &[("name", "named"), ("hostname", "h.example.com")]).await;
         assert_eq!((other.name.as_deref(), other.hostname.as_deref()), (Some("named"), Some("h.example.com")));
         for (argument, count) in [(None, 2), (Some("test-"), 1), (Some("h."), 1), (Some("nam"), 1), (Some("est"), 0)] {
-            let scope = Scope { argument: argument.map(str::to_owned) };
+            let scope = Scope { argument: argument.map(str::to_owned), ..Scope::default() };
             assert_eq!(provider.list(&scope).await.unwrap().len(), count, "{argument:?}");
         }
 
-        drop(provider.session(&host).await.unwrap());
+        drop(opened(&*provider, &host).await.unwrap());
         provider.release(&host).await.unwrap();
         assert_eq!(contents(scratch.path()), [format!("{}.json", other.id), format!("{}.log", other.id)]);
         provider.release(&host).await.unwrap();
         assert!(provider.find(&host).await.unwrap().is_empty());
-        let gone = provider.session(&host).await.err().unwrap();
+        let gone = opened(&*provider, &host).await.err().unwrap();
         assert_eq!(gone.kind(), SessionErrorKind::NotRunning);
         assert_eq!(kind(provider.extend(&host, Lease(LONG)).await), ErrorKind::NotFound);
     });
@@ -123,7 +133,7 @@ fn without_a_directory_there_is_nothing_to_find() {
         assert!(provider.find(&host).await.unwrap().is_empty());
         assert!(provider.list(&Scope::default()).await.unwrap().is_empty());
         assert!(provider.extend(&host, Lease(LONG)).await.unwrap().lease_until > Some(Timestamp::now()));
-        let session = provider.session(&host).await.unwrap();
+        let session = opened(&*provider, &host).await.unwrap();
         assert_eq!(collect(&*session, &"echo $PWD > file; cat file".into()).await.2, ExitStatus::Code(0));
         let home = Disk::temporary(host.id).home;
         assert!(home.join("file").is_file());
@@ -134,6 +144,18 @@ fn without_a_directory_there_is_nothing_to_find() {
         let failing = checked_out(&*provider, &[("fail_release", "auth"), ("fail_release_times", "1")]).await;
         assert_eq!(kind(provider.release(&failing).await), ErrorKind::Auth);
         provider.release(&failing).await.unwrap();
+    });
+}
+
+#[test]
+fn an_ssh_server_can_stand_for_a_host() {
+    run(async {
+        let scratch = tempfile::tempdir().unwrap();
+        let provider = provider_at(Some(scratch.path()));
+        let host = checked_out(&*provider, &[("test_ssh", "[::1]:2222")]).await;
+        assert_eq!((host.address.as_deref(), host.ssh_port), (Some("::1"), Some(2222)));
+        assert!(matches!(provider.access(&host).await, Ok(Access::Ssh(login)) if login == SshLogin::default()));
+        provider.release(&host).await.unwrap();
     });
 }
 
@@ -172,7 +194,7 @@ fn another_directory_is_another_endpoint() {
             assert_eq!(kind(other.release(&host).await), ErrorKind::EndpointChanged, "{elsewhere:?}");
             assert_eq!(kind(other.find(&host).await), ErrorKind::EndpointChanged, "{elsewhere:?}");
             assert_eq!(kind(other.extend(&host, Lease(LONG)).await), ErrorKind::EndpointChanged, "{elsewhere:?}");
-            assert!(other.session(&host).await.is_err());
+            assert!(opened(&*other, &host).await.is_err());
         }
         assert!(!two.path().join("missing").exists());
         let nowhere = checked_out(&*provider_at(None), &[]).await;
@@ -409,7 +431,7 @@ fn hosts_have_logs() {
         let provider = provider_at(Some(scratch.path()));
         let host = checked_out(&*provider, &[]).await;
         assert!(log(&*provider, &host, None).await.ends_with(" made for test\n"));
-        let session = provider.session(&host).await.unwrap();
+        let session = opened(&*provider, &host).await.unwrap();
         collect(&*session, &"printf 'one\\ntwo\\nthree' >> $BROKER_TEST_CONSOLE".into()).await;
         assert_eq!(log(&*provider, &host, Some(2)).await, "two\nthree");
         assert_eq!(log(&*provider, &host, Some(0)).await, "");
@@ -474,7 +496,7 @@ async fn open_session() -> (tempfile::TempDir, Arc<dyn Provider>, HostRecord, Ar
     let scratch = tempfile::tempdir().unwrap();
     let provider = provider_at(Some(scratch.path()));
     let host = checked_out(&*provider, &[]).await;
-    let session = provider.session(&host).await.unwrap();
+    let session = opened(&*provider, &host).await.unwrap();
     (scratch, provider, host, session)
 }
 
@@ -626,7 +648,7 @@ fn closing_the_session_ends_what_runs() {
         all_end(&family).await;
         assert!(session.is_broken());
         assert_eq!(failure(&*session, &"true".into()).await, SessionErrorKind::Unreachable);
-        let again = provider.session(&host).await.unwrap();
+        let again = opened(&*provider, &host).await.unwrap();
         assert_eq!(collect(&*again, &"true".into()).await.2, ExitStatus::Code(0));
         provider.release(&host).await.unwrap();
         assert_eq!(failure(&*again, &"true".into()).await, SessionErrorKind::NotRunning);
@@ -666,7 +688,8 @@ fn signals_reach_the_children() {
 fn a_terminal_is_one() {
     run(async {
         let (_scratch, _, _, session) = open_session().await;
-        let pty = PtyRequest { term: "vt220".to_owned(), size: PtySize { columns: 132, rows: 43 } };
+        let pty =
+            PtyRequest { term: "vt220".to_owned(), size: PtySize { columns: 132, rows: 43 }, ..PtyRequest::default() };
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let command = Command::shell("tty -s && echo $TERM $(stty size) >&2; test -t 1 && : > /dev/tty; exit 5");
         let (out, err, status) = collect(&*session, &command.pty(pty)).await;

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask bench [NAME]` runs the cases whose names contain NAME. Ours and the floor take turns, so that whatever
 //! else the machine does falls on both; a figure is the median of its rounds. On a shared machine only the ratios mean
-//! something, so a miss is printed and fails nothing. `--quick` takes fewer rounds.
+//! something, so a miss is printed and fails nothing. `--quick` takes fewer rounds and less data.
 //!
 //! Needs `broker` beside it in the target directory: `cargo build --release --bin broker`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints a table, and on standard error what it does")]
@@ -20,6 +20,7 @@ mod measure;
 mod proxy;
 mod report;
 mod requests;
+mod ssh;
 mod startup;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((first, rest)) if first == floor::MODE => floor::run(rest).map(|()| ExitCode::SUCCESS),
+        Some((first, rest)) if first == ssh::memory::MODE => ssh::memory::child(rest).map(|()| ExitCode::SUCCESS),
         _ => run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
@@ -76,5 +78,6 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         exec::run(&mut bench, &engine)?;
         requests::run(&mut bench, &engine)?;
     }
+    ssh::run(&mut bench)?;
     bench.finish()
 }

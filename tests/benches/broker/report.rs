@@ -127,6 +127,11 @@ impl Bench {
         if self.quick { rounds.min(3) } else { rounds }
     }
 
+    /// How much of something to take: all of it, or what is quick.
+    pub(crate) fn size<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
     /// The `broker` binary with a directory of its own and nothing of the caller's settings.
     pub(crate) fn broker(&self, directory: &Path) -> Command {
         let mut command = Command::new(&self.broker);

@@ -14,6 +14,9 @@ pub mod crash;
 pub mod guards;
 pub mod life;
 pub mod race;
+pub mod reap;
+pub mod recovery;
+pub mod shared;
 pub mod sync;
 pub mod trouble;
 
@@ -21,10 +24,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker::prelude::*;
-use broker_core::inventory::{HostRecord, HostState, Snapshot};
+use broker_core::inventory::{Holding, HostRecord, HostState, Inventory, Owner, Snapshot};
 use broker_core::provider::{ErrorKind, Provider, ProviderFactory, Scope};
 use broker_core::settings::Settings;
-use broker_core::{Builder, Error, FailureCause, HostId, Released};
+use broker_core::{Builder, Error, FailureCause, HostId, Released, RunId};
 
 use super::{Case, Subject};
 use crate::wait;
@@ -214,6 +217,27 @@ macro_rules! provider_conformance {
             sync::what_cannot_be_listed_changes_nothing,
             crash::a_process_killed_while_it_checks_out,
             crash::a_process_killed_while_it_checks_in,
+            recovery::what_a_dead_process_made_can_be_used,
+            recovery::what_a_dead_process_did_not_make_is_not_there,
+            recovery::what_a_dead_process_left_can_be_checked_in,
+            recovery::recoveries_at_once_do_no_harm,
+            recovery::nobody_can_tell_where_the_provider_is_not_there,
+            recovery::a_sync_settles_what_dead_processes_left,
+            recovery::orphans_are_shown_and_left_alone,
+            reap::hosts_past_their_lease_are_reaped,
+            reap::what_dead_processes_left_is_reaped,
+            reap::what_is_not_due_any_more_is_left_alone,
+            reap::two_reapers_release_a_host_once,
+            reap::what_no_inventory_has_is_reaped_after_its_lease,
+            reap::what_is_of_others_is_left_to_them,
+            shared::twenty_processes_share_one_host_and_the_first_is_killed,
+            shared::the_first_is_killed_while_it_makes_the_host,
+            shared::what_all_have_died_of_is_reaped,
+            shared::guards_of_one_process_share_too,
+            shared::an_idle_host_waits_for_the_next,
+            shared::a_kept_host_stays_when_all_have_left,
+            shared::one_name_is_one_host,
+            shared::a_shared_host_that_cannot_be_had_is_an_error_to_all,
             race::two_brokers_check_the_same_host_in,
             race::two_processes_check_the_same_hosts_in,
             race::four_processes_check_out_at_once,
@@ -295,7 +319,8 @@ impl<S: ProviderSubject> Case<S> {
     }
 
     fn builder(&self) -> Builder {
-        Broker::bare().provider(self.subject.factory()).settings(self.settings())
+        // A guardian would do what the process itself has to.
+        Broker::bare().provider(self.subject.factory()).settings(self.settings()).without_guardian()
     }
 
     /// The provider's name.
@@ -386,6 +411,25 @@ impl<S: ProviderSubject> Case<S> {
         assert!(exist.is_subset(&known), "hosts that nothing knows: {exist:?}, entries: {records:#?}");
         assert!(active.is_subset(&exist), "entries without a host; hosts: {exist:?}, entries: {records:#?}");
         records
+    }
+
+    /// Writes into the journal that a host is in the hands of a process that has died. In mid-checkout nothing is known
+    /// of it but its id.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub async fn owned_by_the_dead(&self, record: &HostRecord, state: HostState, holding: Holding) -> HostRecord {
+        let journal = Inventory::open(&self.place.join("broker"));
+        let current = entry(&self.broker(), record.id).await;
+        let owner = current.owner.clone().map(|owner| Owner { run: RunId::generate(), ..owner });
+        let mut left = HostRecord { state, holding, owner, ..current };
+        if state == HostState::Pending {
+            let facts = (left.name.take(), left.hostname.take(), left.address.take(), left.ssh_port.take());
+            drop((facts, std::mem::take(&mut left.ports), std::mem::take(&mut left.facts), left.handle.take()));
+            left.checked_out_at = None;
+        }
+        journal.update(left).await.unwrap()
     }
 
     /// Checks everything in that the inventory has, as another process would.

@@ -43,7 +43,7 @@ const LATER: &str = r#"- _broker_args:
   type: host
   _broker_provider: AnsibleTower
   _broker_provider_instance: prod
-- {id: 17, owner: jdoe, _attrs: {arch: x86_64}, state: reserved}
+- {id: 17, owner: jdoe, _attrs: {arch: x86_64}, state: reserved, ssh_host_key: theirs}
 - _broker_args: just text
 "#;
 
@@ -110,7 +110,7 @@ fn later_formats_keep_every_key() {
     assert_eq!(
         shown(&records[2]),
         json!({"number": 2, "state": "active", "_broker_provider": "Unknown", "_broker_args": {}, "holding": "kept",
-            "rev": 1, "_attrs": {"arch": "x86_64"}, "_imported": {"id": 17, "owner": "jdoe", "state": "reserved"}})
+            "rev": 1, "_attrs": {"arch": "x86_64"}, "_imported": {"id": 17, "owner": "jdoe", "state": "reserved", "ssh_host_key": "theirs"}})
     );
     assert_eq!(records[3].facts["_broker_args"], "just text");
 }

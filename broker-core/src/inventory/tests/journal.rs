@@ -71,7 +71,7 @@ fn every_prefix_can_be_added_to() {
 fn a_record_survives_with_all_its_fields() {
     let record = from_json(json!({
         "id": HostId::generate(), "number": 0, "rev": 0, "state": "active", "at": "2026-01-01T00:00:00Z",
-        "name": "n", "hostname": "h", "address": "10.0.0.1", "ssh_port": 2222, "_broker_provider": "Container",
+        "name": "n", "hostname": "h", "address": "10.0.0.1", "ssh_port": 2222, "ssh_host_key": "ssh-ed25519 AAAA", "_broker_provider": "Container",
         "_broker_provider_instance": "podman", "_broker_args": {"a": [1, "0123", {"b": true}], "password": "x"},
         "labels": {"team": "a\nb"}, "checked_out_at": "2026-01-01T00:00:00.5Z", "lease_until": "2026-01-02T00:00:00Z",
         "owner": {"run": crate::id::RunId::generate(), "user": "u", "machine": "m", "pid": 7}, "holding": "guarded",
@@ -89,6 +89,25 @@ fn a_record_survives_with_all_its_fields() {
     let shown = record.to_json(Secrets::Shown);
     assert_eq!(HostRecord::from_json(shown.clone()).unwrap(), record);
     assert_eq!(serde_json::to_string(&record).unwrap(), serde_json::to_string(&shown).unwrap());
+}
+
+#[test]
+fn secret_facts_are_hidden_wherever_they_are() {
+    let mut json = draft().to_json(Secrets::Shown);
+    let facts = json!({
+        "username": "root", "password": "hunter2", "key_filename": "/k", "nothing_secret": null,
+        "login": {"users": [{"name": "a", "api_token": {"value": "hunter2"}}], "port": 22},
+        "_imported": {"error": "e", "rev": {"password": "hunter2"}},
+    });
+    json.extend(facts.as_object().unwrap().clone());
+    let record = HostRecord::from_json(json).unwrap();
+    let hidden = record.to_json(Secrets::Hidden);
+    assert!(!serde_json::to_string(&hidden).unwrap().contains("hunter2"), "{hidden:?}");
+    assert_eq!((&hidden["username"], &hidden["password"]), (&json!("root"), &json!("***")));
+    assert_eq!(hidden["login"], json!({"users": [{"name": "a", "api_token": "***"}], "port": 22}));
+    assert!(hidden["nothing_secret"].is_null());
+    assert_eq!(record.to_json(Secrets::Shown)["password"], "hunter2");
+    assert_eq!(HostRecord::from_json(record.to_json(Secrets::Shown)).unwrap(), record);
 }
 
 #[test]

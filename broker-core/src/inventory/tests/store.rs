@@ -74,6 +74,45 @@ fn an_id_is_added_once() {
 }
 
 #[test]
+fn of_a_shared_host_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = |name: &str| {
+        let shared = Shared { name: name.to_owned(), members: Vec::new() };
+        HostRecord { shared: Some(shared), ..draft() }
+    };
+    let (one, other) = (Inventory::open(dir.path()), Inventory::open(dir.path()));
+    // Many at once, of two handles, some of which share a write.
+    let adding = [&one, &other].into_iter().flat_map(|inventory| (0..10).map(|_| inventory.add_shared(shared("db"))));
+    let added = wait(futures_util::future::join_all(adding));
+    let first: Vec<_> = added.iter().flatten().collect();
+    assert_eq!(first.len(), 1);
+    for error in added.iter().filter_map(|added| added.as_ref().err()) {
+        assert!(matches!(error, InventoryError::Conflict { current } if **current == *first[0]), "{error}");
+    }
+    // Hosts that came before are looked at, by whoever has not read them.
+    let fresh = Inventory::open(dir.path());
+    assert!(wait(fresh.add_shared(shared("db"))).is_err());
+    assert!(wait(fresh.add_shared(shared("web"))).is_ok());
+    wait(one.update(in_state(first[0], HostState::Gone))).unwrap();
+    assert!(wait(fresh.add_shared(shared("db"))).is_ok());
+    assert_eq!(numbers(&read(dir.path()).unwrap()), [1, 2]);
+}
+
+#[test]
+fn who_shares_a_host_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let inventory = Inventory::open(dir.path());
+    let owner =
+        Owner { run: crate::id::RunId::generate(), user: "jane".to_owned(), machine: "laptop".to_owned(), pid: 7 };
+    let member = Member { guard: crate::id::GuardId::generate(), owner };
+    let shared = Shared { name: "db".to_owned(), members: vec![member.clone(), member] };
+    let added = wait(inventory.add(vec![HostRecord { shared: Some(shared.clone()), ..draft() }])).unwrap();
+    let read = read(dir.path()).unwrap();
+    assert_eq!(read.records, [Arc::new(added[0].clone())]);
+    assert_eq!(read.records[0].shared, Some(shared));
+}
+
+#[test]
 fn what_was_asked_for_is_done_though_nobody_waits() {
     let dir = tempfile::tempdir().unwrap();
     let inventory = Inventory::open(dir.path());

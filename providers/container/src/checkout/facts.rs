@@ -79,7 +79,8 @@ pub(crate) fn of_container(engine: &Address, container: &Container, image: &str,
         address,
         ssh_port,
         ports,
-        lease_until: container.config.labels.get("broker.lease_until").and_then(|until| until.parse().ok()),
+        // Labels cannot change, and leases can: the inventory decides.
+        lease_until: None,
         facts: own(&container.id, image, ip, &container.state.status, group),
     }
 }

@@ -21,12 +21,12 @@ use serde_json::json;
 
 use self::create::Placing;
 use crate::ContainerProvider;
-use crate::archive::{self, Entry, Kind, Ownership};
 use crate::engine::Engine;
 use crate::engine::error::{answer, was_refused};
 use crate::network;
 use crate::request::{Contents, PutFile, Spec};
 use crate::session::Target;
+use broker_core::session::archive::{self, Entry, Kind, Ownership};
 
 /// How much of a file on this machine is read at once.
 const PIECE: usize = 256 * 1024;

@@ -15,6 +15,7 @@ use bollard::models::{ContainerCreateBody, ExecConfig};
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use broker_core::provider::{Endpoint, ErrorKind, ProviderError};
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use self::address::Address;
@@ -120,10 +121,16 @@ impl Engine {
 
     /// Who answers now. Asked every time: another engine may have come to the same address since this one was met.
     pub(crate) async fn identity_now(&self) -> Result<String, ProviderError> {
+        Ok(self.identity_and_time().await?.0)
+    }
+
+    /// Who answers now, and what time it is there, if it says so.
+    pub(crate) async fn identity_and_time(&self) -> Result<(String, Option<Timestamp>), ProviderError> {
         let podman = self.about().await?.podman;
         let info: Result<Info, ApiError> = self.limited(async { tolerant(self.docker.info().await) }).await;
         let info = info.map_err(|error| self.failed("could not ask the container engine what it is", &error))?;
-        Ok(identity_of(podman, info))
+        let time = info.time.parse().ok();
+        Ok((identity_of(podman, info), time))
     }
 
     pub(crate) async fn endpoint(&self) -> Result<Endpoint, ProviderError> {

@@ -43,7 +43,7 @@ macro_rules! answer {
 
 answer! {
     /// `GET /info`.
-    Info { id: String = "ID", name: String = "Name", root: String = "DockerRootDir", }
+    Info { id: String = "ID", name: String = "Name", root: String = "DockerRootDir", time: String = "SystemTime", }
 }
 
 answer! {
@@ -58,6 +58,7 @@ answer! {
     Container {
         id: String = "Id",
         name: String = "Name",
+        created: String = "Created",
         state: State = "State",
         config: Config = "Config",
         host_config: HostConfig = "HostConfig",

@@ -1,15 +1,14 @@
 //! Commands in a container, by the engine's exec.
 //!
 //! The engine can start a command and tell how it ended, but not end it. So every command carries a mark in its
-//! environment, which its children inherit, and a second command looks for the mark and sends the signal: see `end.sh`.
+//! environment, which its children inherit, and a second command looks for the mark and sends the signal: see [`Mark`].
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use bollard::models::ExecConfig;
-use broker_core::HostId;
 use broker_core::session::{
-    Command, ExitStatus, Input, Output, PtySize, SessionError, SessionErrorKind, Signal, Streams,
+    Command, ExitStatus, Input, Mark, Output, PtySize, SessionError, SessionErrorKind, Signal, Streams,
 };
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
@@ -20,11 +19,6 @@ use tokio_util::task::TaskTracker;
 use super::Target;
 use crate::engine::ExecStatus;
 use crate::engine::hijack::{Attached, Pieces};
-
-/// The variable that marks a command and its children.
-const MARK: &str = "BROKER_EXEC";
-
-const END: &str = include_str!("end.sh");
 
 /// The key that ends what is typed: Ctrl-D.
 const END_OF_INPUT: u8 = 0x04;
@@ -58,9 +52,9 @@ pub(super) async fn run(
 ) -> Result<ExitStatus, SessionError> {
     let argv = command.argv();
     check(command, &argv)?;
-    let mark = format!("{MARK}={}", HostId::generate());
+    let mark = Mark::new();
     let terminal = command.pty.as_ref();
-    let mut env: Vec<String> = vec![mark.clone()];
+    let mut env: Vec<String> = vec![format!("{}={}", mark.variable(), mark.value())];
     if let Some(pty) = terminal.filter(|_| !command.env.contains_key("TERM")) {
         env.push(format!("TERM={}", pty.term));
     }
@@ -250,7 +244,7 @@ async fn feed(
     target: &Target,
     command: &Command,
     exec: &str,
-    mark: &str,
+    mark: &Mark,
     mut writer: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
     input: Option<mpsc::Receiver<Input>>,
 ) -> Infallible {
@@ -320,9 +314,9 @@ async fn resize(target: &Target, exec: &str, size: PtySize) {
 }
 
 /// Signals what carries the mark. Whether anything did; nothing where the container could not be asked.
-async fn signal_marked(target: &Target, user: Option<&str>, mark: &str, signal: Signal) -> Option<bool> {
-    let words = ["/bin/sh", "-c", END, "sh", mark, signal.name()];
-    match tokio::time::timeout(END_LIMIT, collect(target, &words, user)).await {
+async fn signal_marked(target: &Target, user: Option<&str>, mark: &Mark, signal: Signal) -> Option<bool> {
+    let words = mark.signalling(signal);
+    match tokio::time::timeout(END_LIMIT, collect(target, &words.each_ref().map(String::as_str), user)).await {
         Ok(Ok(done)) => Some(done.code != 0),
         Ok(Err(error)) => {
             tracing::debug!(%error, container = %target.label, "could not signal a command.");
@@ -337,7 +331,7 @@ struct EndOnDrop {
     target: Target,
     exec: String,
     user: Option<String>,
-    mark: String,
+    mark: Mark,
     tracker: TaskTracker,
     armed: bool,
 }
@@ -349,7 +343,7 @@ impl Drop for EndOnDrop {
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (target, exec) = (self.target.clone(), std::mem::take(&mut self.exec));
-        let (user, mark) = (self.user.take(), std::mem::take(&mut self.mark));
+        let (user, mark) = (self.user.take(), self.mark.clone());
         let ending = async move {
             for _ in 0..END_ATTEMPTS {
                 let found = signal_marked(&target, user.as_deref(), &mark, Signal::Kill).await;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use bollard::errors::Error as ApiError;
 use bollard::query_parameters as query;
 use broker_core::HostId;
+use broker_core::session::archive::{self, Entry, Kind, Ownership, Reader, below, normal};
 use broker_core::session::{EntryKind, RemotePath, SessionError, SessionErrorKind, TreeEntry, TreeItem};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -21,7 +22,6 @@ use tokio_util::task::TaskTracker;
 
 use super::exec::collect;
 use super::{ContainerSession, Target};
-use crate::archive::{self, Entry, Kind, Ownership, Reader};
 use crate::engine::error::{answer, is_missing};
 
 /// How long the engine may take nothing, or give nothing, in the middle of an archive.
@@ -508,23 +508,6 @@ fn new_directory(path: Vec<u8>) -> Entry {
     Entry { path, kind: Kind::Directory, target: Vec::new(), size: 0, mode: 0o755, modified: now }
 }
 
-/// A path in an archive without what its writers put around it: `./`, slashes at both ends.
-fn normal(path: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-    parts.join(&b'/')
-}
-
-/// A path below a root; nothing for what is outside of it, which no honest archive has.
-fn below(root: &[u8], path: &[u8]) -> Option<Vec<u8>> {
-    if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-        return None;
-    }
-    if root.is_empty() || path == root {
-        return Some(path.get(root.len()..).unwrap_or_default().to_vec());
-    }
-    path.strip_prefix(root)?.strip_prefix(b"/").map(<[u8]>::to_vec)
-}
-
 fn below_target(root: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     below(root, &normal(target))
 }
@@ -652,22 +635,6 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_in_archives() {
-        for (path, wanted) in [("./a/b/", "a/b"), ("/", ""), ("/x", "x"), ("a//b", "a/b"), (".", "")] {
-            assert_eq!(normal(path.as_bytes()), wanted.as_bytes(), "{path}");
-        }
-        for (root, path, wanted) in [
-            ("d", "d", Some("")),
-            ("d", "d/x/y", Some("x/y")),
-            ("", "bin", Some("bin")),
-            ("d", "dx", None),
-            ("d", "d/../../x", None),
-        ] {
-            assert_eq!(below(root.as_bytes(), path.as_bytes()), wanted.map(|text| text.as_bytes().to_vec()), "{path}");
-        }
-    }
 
     async fn fed(items: Vec<TreeItem>) -> Result<Vec<u8>, String> {
         let (sender, receiver) = mpsc::channel(100);

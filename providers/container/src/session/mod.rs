@@ -16,10 +16,10 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::archive::Ownership;
 use crate::engine::Engine;
 use crate::engine::error::{answer, provider_error};
 use crate::engine::model::Container;
+use broker_core::session::archive::Ownership;
 
 /// How long closing waits for commands to end.
 const CLOSE: Duration = Duration::from_secs(10);

@@ -46,7 +46,7 @@ async fn an_engine_that_is_away_is_told(lab: Lab) {
         assert_eq!(error.kind(), ErrorKind::Unreachable);
         assert!(error.to_string().contains("`unix:///run/no-such-engine.sock`"), "{error}");
     }
-    assert!(lab.provider.session(&away).await.is_err());
+    assert!(lab.provider.access(&away).await.is_err());
     assert_eq!(lab.containers().await.len(), 1, "it is released where it was made, and nowhere else");
     lab.provider.release(&host).await.unwrap();
 }
@@ -86,7 +86,9 @@ async fn lists_by_label_and_prefix(lab: Lab) {
     let prefix = format!("pre{}", broker_core::HostId::generate().short());
     let host = lab.host(TINY, json!({"name": format!("{prefix}-a"), "ports": "80"})).await;
     let other = lab.host(TINY, json!({})).await;
-    let list = async |argument: String| lab.provider.list(&Scope { argument: Some(argument) }).await.unwrap();
+    let list = async |argument: String| {
+        lab.provider.list(&Scope { argument: Some(argument), ..Scope::default() }).await.unwrap()
+    };
     let found = list(prefix).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].broker_id, Some(host.id));

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use broker_core::session::Command;
+use broker_core::session::{Access, Command};
 
 use crate::support::{Lab, TINY, file, get, provider, put, run};
 
@@ -97,7 +97,7 @@ async fn an_engine_behind_a_port(lab: Lab) {
     let mut host = lab.record(&order, facts).await;
     host.endpoint = Some(remote.endpoint().await.unwrap());
     assert_eq!(host.endpoint.as_ref().unwrap().uri, uri);
-    let session = remote.session(&host).await.unwrap();
+    let Access::Session(session) = remote.access(&host).await.unwrap() else { panic!("not by exec") };
     let ran = run(&*session, &Command::words(["wc", "-c"]).stdin(vec![b'x'; 500_000])).await.unwrap();
     assert_eq!(ran.stdout().trim(), "500000");
     put(&*session, "/tmp/x", file(b"", 0o600, &[5; 300_000])).await.unwrap();

@@ -194,7 +194,8 @@ async fn nobody_listens(lab: Lab) {
 async fn a_terminal(lab: Lab) {
     let host = lab.host(DEBIAN, json!({})).await;
     let session = lab.session(&host).await;
-    let pty = PtyRequest { term: "vt100".to_owned(), size: PtySize { columns: 101, rows: 37 } };
+    let pty =
+        PtyRequest { term: "vt100".to_owned(), size: PtySize { columns: 101, rows: 37 }, ..PtyRequest::default() };
     // The size is set once the command has started.
     let command = Command::shell("sleep 0.3; stty size; echo $TERM; tty; echo to stderr >&2").pty(pty.clone());
     let ran = run(&*session, &command).await.unwrap();
@@ -330,7 +331,7 @@ async fn a_stopped_container(lab: Lab) {
     lab.provider.release(&host).await.unwrap();
     let error = run(&*session, &Command::words(["true"])).await.unwrap_err();
     assert_eq!(error.to_string(), format!("could not run `true`: container `{name}` does not exist any more"));
-    let error = lab.provider.session(&host).await.err().unwrap();
+    let error = lab.provider.access(&host).await.err().unwrap();
     assert_eq!(error.kind(), SessionErrorKind::NotRunning, "{error}");
 }
 

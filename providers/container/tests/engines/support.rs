@@ -8,7 +8,7 @@ use std::sync::Arc;
 use broker_core::inventory::{Holding, HostRecord, HostState};
 use broker_core::provider::{Endpoint, HostFacts, Order, Provider, ProviderError, Scope};
 use broker_core::session::{
-    Command, EntryKind, ExitStatus, Output, RemotePath, Session, SessionError, Streams, TreeEntry, TreeItem,
+    Access, Command, EntryKind, ExitStatus, Output, RemotePath, Session, SessionError, Streams, TreeEntry, TreeItem,
 };
 use broker_core::settings::ProviderSettings;
 use broker_core::{ArgValue, Args, HostId};
@@ -106,14 +106,17 @@ impl Lab {
             hostname: None,
             address: None,
             ssh_port: None,
+            ssh_host_key: None,
             provider: "Container".to_owned(),
             instance: None,
             args: order.args.clone(),
             labels: BTreeMap::new(),
             checked_out_at: None,
             lease_until: None,
+            teardown_command: None,
             owner: Some(order.owner.clone()),
             holding: Holding::Kept,
+            shared: None,
             endpoint: Some(self.endpoint().await),
             handle: None,
             error: None,
@@ -128,13 +131,16 @@ impl Lab {
 
     /// The names of the containers that this test has at the engine.
     pub(crate) async fn containers(&self) -> Vec<String> {
-        let scope = Scope { argument: Some(format!("broker.origin={}", self.origin)) };
+        let scope = Scope { argument: Some(format!("broker.origin={}", self.origin)), ..Scope::default() };
         let found = self.provider.list(&scope).await.unwrap();
         found.into_iter().filter_map(|found| found.facts.name).collect()
     }
 
     pub(crate) async fn session(&self, host: &HostRecord) -> Arc<dyn Session> {
-        self.provider.session(host).await.unwrap()
+        match self.provider.access(host).await.unwrap() {
+            Access::Session(session) => session,
+            other => panic!("not by exec: {other:?}"),
+        }
     }
 
     /// Runs a line on a host that must succeed, and returns what it prints.
@@ -170,7 +176,7 @@ impl Drop for Lab {
         let cleaning = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let scope = Scope { argument: Some(argument) };
+                let scope = Scope { argument: Some(argument), ..Scope::default() };
                 let found = provider.list(&scope).await.unwrap_or_default();
                 found
                     .into_iter()

@@ -8,7 +8,11 @@ use super::SessionSubject;
 use crate::wait;
 
 fn terminal(line: &str, columns: u16, rows: u16) -> Command {
-    Command::shell(line).pty(PtyRequest { term: "vt100".to_owned(), size: PtySize { columns, rows } })
+    Command::shell(line).pty(PtyRequest {
+        term: "vt100".to_owned(),
+        size: PtySize { columns, rows },
+        ..PtyRequest::default()
+    })
 }
 
 /// Reads until the terminal has shown a text, and returns all that it showed.

@@ -5,7 +5,12 @@ use broker_tests::engines::image;
 use super::{Lab, on_each_engine};
 use crate::support::array;
 
-on_each_engine!(an_app_runs_to_its_end, an_app_that_hangs_is_ended, images_are_listed_and_described);
+on_each_engine!(
+    an_app_runs_to_its_end,
+    an_app_that_hangs_is_ended,
+    an_app_whose_broker_was_killed_is_found,
+    images_are_listed_and_described,
+);
 
 fn an_app_runs_to_its_end(lab: Lab) {
     let run = format!("execute --container-app {}", image("tiny"));
@@ -34,6 +39,28 @@ fn an_app_that_hangs_is_ended(lab: Lab) {
     running.signal("INT");
     running.finish().exits(130);
     lab.assert_nothing_left();
+}
+
+/// No entry speaks of it, but its labels do.
+fn an_app_whose_broker_was_killed_is_found(lab: Lab) {
+    let run = format!("execute --container-app {} --command 'sleep 1000'", image("tiny"));
+    let running = lab.env.call(&run).start();
+    broker_tests::wait::until("it runs", || lab.containers() == 1);
+    running.signal("KILL");
+    running.finish();
+    lab.check_out("tiny", "");
+    let orphans = lab.env.broker("inventory --orphans Container --output json").ok().json();
+    let found = array(orphans["not_held"].clone());
+    assert_eq!(found.len(), 1, "{orphans}");
+    assert_eq!(found[0]["action"], "container_app");
+    assert!(found[0]["age_seconds"].as_u64().is_some_and(|age| age < 600), "{orphans}");
+    assert!(found[0]["lease_until"].is_string(), "so that it can be reaped some day: {orphans}");
+    // It is no host.
+    lab.env.broker("inventory --sync Container").ok();
+    assert_eq!(lab.env.inventory().len(), 1);
+    lab.env.broker("reap --unknown --provider Container --dry-run").ok().prints_nothing();
+    assert_eq!(lab.containers(), 2);
+    lab.env.broker("checkin --all --yes").ok();
 }
 
 fn images_are_listed_and_described(lab: Lab) {

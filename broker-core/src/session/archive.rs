@@ -1,4 +1,4 @@
-//! The tar streams that engines take and give, piece by piece: no more than one piece of a file is held at a time.
+//! Trees as tar streams, for ways to a host that take and give these, piece by piece: no more than one piece of a file is held at a time.
 //!
 //! Written are GNU headers, with long names in entries of type `L` and `K`, as engines' own tar library reads them. Read
 //! are those, PAX records (`path`, `linkpath`, `size`, `mtime`), and plain USTAR. Names are bytes throughout.
@@ -16,9 +16,12 @@ const MOST_EXTENSION: u64 = 1024 * 1024;
 
 /// What an entry of an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A file.
     File,
+    /// A directory.
     Directory,
+    /// A symbolic link.
     Symlink,
     /// Another name of a file that came before.
     Link,
@@ -28,25 +31,32 @@ pub(crate) enum Kind {
 
 /// An entry of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) path: Vec<u8>,
-    pub(crate) kind: Kind,
+pub struct Entry {
+    /// Where it is, in bytes.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
     /// What a link points to.
-    pub(crate) target: Vec<u8>,
-    pub(crate) size: u64,
-    pub(crate) mode: u32,
-    pub(crate) modified: u64,
+    pub target: Vec<u8>,
+    /// The length of a file in bytes, 0 for all else.
+    pub size: u64,
+    /// The permission bits.
+    pub mode: u32,
+    /// The time of the last change, in seconds since 1970.
+    pub modified: u64,
 }
 
 /// Whose files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Ownership {
-    pub(crate) user: u64,
-    pub(crate) group: u64,
+pub struct Ownership {
+    /// The user's number.
+    pub user: u64,
+    /// The group's number.
+    pub group: u64,
 }
 
 /// The header of an entry, with what long names need before it. The contents and [`padding`] come behind it.
-pub(crate) fn header(entry: &Entry, owner: Ownership) -> Bytes {
+pub fn header(entry: &Entry, owner: Ownership) -> Bytes {
     let mut out = Vec::with_capacity(BLOCK);
     long(&mut out, EntryType::GNULongName, &entry.path);
     long(&mut out, EntryType::GNULongLink, &entry.target);
@@ -97,20 +107,20 @@ fn put(field: &mut [u8; 100], bytes: &[u8]) {
 }
 
 /// What fills the last block of a file of this size.
-pub(crate) fn padding(size: u64) -> Bytes {
+pub fn padding(size: u64) -> Bytes {
     static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     Bytes::from_static(ZEROS.get(over..).filter(|_| over > 0).unwrap_or_default())
 }
 
 /// The end of an archive.
-pub(crate) fn end() -> Bytes {
+pub fn end() -> Bytes {
     static ZEROS: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
     Bytes::from_static(&ZEROS)
 }
 
 /// An archive that is read as it comes.
-pub(crate) struct Reader<S> {
+pub struct Reader<S> {
     stream: S,
     buffer: BytesMut,
     /// How much of the present entry's contents is still to come, and of what fills its last block.
@@ -119,7 +129,8 @@ pub(crate) struct Reader<S> {
 }
 
 impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Reader<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    /// Reads the archive that a stream brings.
+    pub fn new(stream: S) -> Self {
         Self { stream, buffer: BytesMut::new(), left: 0, fill: 0 }
     }
 
@@ -151,7 +162,11 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Reader<S> {
     }
 
     /// The next piece of the present entry's contents; nothing at their end.
-    pub(crate) async fn data(&mut self) -> io::Result<Option<Bytes>> {
+    ///
+    /// # Errors
+    ///
+    /// The stream's, and where it ends too early.
+    pub async fn data(&mut self) -> io::Result<Option<Bytes>> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -182,7 +197,11 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Reader<S> {
     }
 
     /// The next entry, past what is left of the present one; nothing at the end.
-    pub(crate) async fn entry(&mut self) -> io::Result<Option<Entry>> {
+    ///
+    /// # Errors
+    ///
+    /// The stream's, and where what it brings is no archive.
+    pub async fn entry(&mut self) -> io::Result<Option<Entry>> {
         let mut long_path = None;
         let mut long_target = None;
         let mut long_size = None;
@@ -287,6 +306,25 @@ fn number(bytes: &[u8]) -> Option<u64> {
     text.split('.').next()?.parse().ok()
 }
 
+/// A path in an archive without what its writers put around it: `./`, slashes at both ends.
+#[must_use]
+pub fn normal(path: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    parts.join(&b'/')
+}
+
+/// A path below a root; nothing for what is outside of it, which no honest archive has.
+#[must_use]
+pub fn below(root: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+    if path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+        return None;
+    }
+    if root.is_empty() || path == root {
+        return Some(path.get(root.len()..).unwrap_or_default().to_vec());
+    }
+    path.strip_prefix(root)?.strip_prefix(b"/").map(<[u8]>::to_vec)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,5 +419,21 @@ mod tests {
         flipped[0] ^= 1;
         assert!(read(flipped, 64).await.is_err());
         assert!(read(vec![b'x'; 2048], 64).await.is_err());
+    }
+
+    #[test]
+    fn paths_in_archives() {
+        for (path, wanted) in [("./a/b/", "a/b"), ("/", ""), ("/x", "x"), ("a//b", "a/b"), (".", "")] {
+            assert_eq!(normal(path.as_bytes()), wanted.as_bytes(), "{path}");
+        }
+        for (root, path, wanted) in [
+            ("d", "d", Some("")),
+            ("d", "d/x/y", Some("x/y")),
+            ("", "bin", Some("bin")),
+            ("d", "dx", None),
+            ("d", "d/../../x", None),
+        ] {
+            assert_eq!(below(root.as_bytes(), path.as_bytes()), wanted.map(|text| text.as_bytes().to_vec()), "{path}");
+        }
     }
 }

@@ -1,0 +1,106 @@
+//! Sockets to hosts: all their addresses, within limits, with patience; or through another host.
+
+mod address;
+mod jump;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backend;
+use super::connection::Connection;
+use super::target::{SshLimits, SshTarget};
+use crate::session::{SessionError, SessionErrorKind};
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// As by a machine that is booting: it may be there later.
+    Yet(SessionError),
+    /// Waiting will not help.
+    Finally(SessionError),
+}
+
+impl Refused {
+    /// What there is to say when nobody waits any longer.
+    pub(super) fn into_error(self) -> SessionError {
+        match self {
+            Self::Yet(error) | Self::Finally(error) => error,
+        }
+    }
+}
+
+/// For how long, and how often, a connection is tried again.
+pub(super) struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    /// The pauses between two attempts begin with this and double up to [`Self::LONGEST`].
+    const SHORTEST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    /// Patience that begins now.
+    pub(super) fn new(limits: &SshLimits) -> Self {
+        let now = Instant::now();
+        // What no clock can tell is long enough.
+        let until = now.checked_add(limits.patience).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 60 * 60));
+        Self { until, pause: Self::SHORTEST }
+    }
+
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, if that is final, or if there is no patience left.
+    pub(super) async fn after(&mut self, refused: Refused) -> Result<(), SessionError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        match refused {
+            Refused::Yet(error) if !left.is_zero() => {
+                tracing::debug!("{error}; trying again for {} seconds", left.as_secs());
+                tokio::time::sleep(self.pause.min(left)).await;
+                self.pause = (self.pause * 2).min(Self::LONGEST);
+                Ok(())
+            }
+            refused => Err(refused.into_error()),
+        }
+    }
+}
+
+/// The way to a host: straight, or through another host that is logged in to.
+pub(super) struct Dialler<'a> {
+    target: &'a SshTarget,
+    jump: Option<Arc<dyn Connection>>,
+}
+
+impl<'a> Dialler<'a> {
+    /// Connects to the target's jump host, if it has one.
+    pub(super) async fn new(target: &'a SshTarget) -> Result<Self, SessionError> {
+        let jump = match &target.jump {
+            // The future holds itself, through the jump host's jump host.
+            Some(jump) => Some(Box::pin(backend::connect(jump)).await?.0),
+            None => None,
+        };
+        Ok(Self { target, jump })
+    }
+
+    /// Makes a socket to the host, which does not block.
+    pub(super) async fn dial(&self) -> Result<OwnedFd, Refused> {
+        match (&self.jump, &self.target.jump) {
+            (Some(jump), Some(via)) => jump::dial(self.target, via, jump).await,
+            _ => Ok(address::dial(self.target).await?.into()),
+        }
+    }
+}
+
+/// A host that cannot be reached.
+fn unreachable(message: String) -> SessionError {
+    SessionError::new(SessionErrorKind::Unreachable, message)
+}
+
+/// An address and a port, as one writes them.
+pub(super) fn place(target: &SshTarget) -> String {
+    let SshTarget { address, port, .. } = target;
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}

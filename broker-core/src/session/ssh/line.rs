@@ -1,0 +1,264 @@
+//! Commands as lines for a login shell, which may be any: all that is asked of it is `export`, `exec` and quotes.
+
+use bytes::Bytes;
+
+use crate::session::mark::Mark;
+use crate::session::{Command, Program, SessionError, SessionErrorKind, Signal};
+
+/// What the lines print, behind the mark, where the command cannot be started.
+const REPORT: &str = "broker-cannot-start";
+
+/// Runs the words from `$1` on, where they name a program.
+const WORDS: &str = r#"case $1 in
+*/*) [ -e "$1" ] || { echo REPORT program >&2; exit 127; }
+     [ -x "$1" ] && ! [ -d "$1" ] || { echo REPORT denied >&2; exit 126; } ;;
+*) command -v "$1" >/dev/null 2>&1 || { echo REPORT program >&2; exit 127; } ;;
+esac
+exec "$@""#;
+
+/// Runs the words from `$2` on as user `$1`.
+const SWITCH: &str = r#"name=$(id -un -- "$1" 2>/dev/null || id -un "$1" 2>/dev/null) || { echo REPORT user >&2; exit 1; }
+shift
+[ "$name" = "$(id -un)" ] && exec "$@"
+if [ "$(id -u)" = 0 ]; then
+    command -v runuser >/dev/null 2>&1 && exec runuser -u "$name" -- "$@"
+    exec su -s /bin/sh "$name" -c 'exec "$@"' sh "$@"
+fi
+sudo -n -u "$name" -- true >/dev/null 2>&1 || { echo REPORT sudo >&2; exit 1; }
+exec sudo -n -u "$name" -- "$@""#;
+
+/// A text as one word for a shell.
+///
+/// Single quotes hold everything but themselves; no shell reads anything into what is in them but csh, to which `!` and
+/// the end of a line mean something even there.
+pub(super) fn quote(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+./:@%,=".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The line that runs a command, with its mark.
+pub(super) fn running(command: &Command, mark: &Mark) -> Result<String, SessionError> {
+    check(command)?;
+    let report = format!("{REPORT} {}", mark.value());
+    let enter = command.directory.as_deref().map(|directory| {
+        let directory = quote(if directory == "-" { "./-" } else { directory });
+        format!("CDPATH= cd -- {directory} >/dev/null 2>&1 || {{ echo {report} directory >&2; exit 127; }}\n")
+    });
+    let enter = enter.unwrap_or_default();
+    let mut words = vec!["/bin/sh".to_owned(), "-c".to_owned()];
+    match &command.program {
+        Program::Shell(line) => words.push(enter + line),
+        Program::Words(program) => {
+            words.extend([enter + &WORDS.replace("REPORT", &report), "sh".to_owned()]);
+            words.extend(program.iter().cloned());
+        }
+    }
+    let own = format!("{}={}", mark.variable(), mark.value());
+    let Some(user) = &command.user else {
+        let exports = command.env.iter().map(|(name, value)| format!(" {name}={}", quote(value)));
+        return Ok(format!("export {own}{}; exec {}", exports.collect::<String>(), joined(&words)));
+    };
+    // `sudo` empties the environment, so that it is filled behind it.
+    let term = command.pty.as_ref().map(|pty| format!("TERM={}", pty.term));
+    let env = command.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let switch = SWITCH.replace("REPORT", &report);
+    let switch = ["/bin/sh", "-c", &switch, "sh", user, "env", &own].map(str::to_owned);
+    let words: Vec<String> = switch.into_iter().chain(term).chain(env).chain(words).collect();
+    Ok(format!("export {own}; exec {}", joined(&words)))
+}
+
+/// The line that takes the real one from its input, where that is longer than a request can be.
+///
+/// Single bytes are read, since what comes behind them is the command's own input.
+pub(super) fn reading(length: usize) -> String {
+    format!("eval \"$(dd bs=1 count={length} 2>/dev/null)\"")
+}
+
+/// The line that signals what carries a mark, as the user whose it is.
+pub(super) fn signalling(mark: &Mark, signal: Signal, user: Option<&str>) -> String {
+    let switch = user.map(|user| ["/bin/sh", "-c", SWITCH, "sh", user].map(str::to_owned));
+    let words: Vec<String> = switch.into_iter().flatten().chain(mark.signalling(signal)).collect();
+    format!("exec {}", joined(&words))
+}
+
+fn joined(words: &[String]) -> String {
+    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn check(command: &Command) -> Result<(), SessionError> {
+    let bad = |message: String| Err(SessionError::new(SessionErrorKind::Failed, message));
+    let argv = command.argv();
+    if argv.first().is_none_or(String::is_empty) {
+        return bad("the command names no program".to_owned());
+    }
+    let values = command.env.values().chain(&command.directory).chain(&command.user);
+    if argv.iter().chain(values).any(|word| word.contains('\0')) {
+        return bad(format!("`{command}` has a zero byte in it, which no program can be given"));
+    }
+    for name in command.env.keys() {
+        let mut letters = name.bytes();
+        let first = letters.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        if !first || !letters.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return bad(format!("`{name}` is no name of a variable that a shell can set"));
+        }
+    }
+    Ok(())
+}
+
+/// How much of what a command prints is searched for a report: it comes first, behind what a shell's start-up files say.
+const SEARCHED: usize = 16 * 1024;
+
+/// Looks through what a command prints for the report that it could not be started.
+pub(super) struct Reports {
+    mark: Vec<u8>,
+    searched: usize,
+}
+
+impl Reports {
+    pub(super) fn new(mark: &Mark) -> Self {
+        Self { mark: format!("{REPORT} {} ", mark.value()).into_bytes(), searched: 0 }
+    }
+
+    /// The word of the report, and what was printed before it.
+    pub(super) fn find(&mut self, piece: &Bytes) -> Option<(String, Bytes)> {
+        if self.searched >= SEARCHED {
+            return None;
+        }
+        self.searched += piece.len();
+        let at = piece.windows(self.mark.len()).position(|window| window == self.mark.as_slice())?;
+        let word = piece.get(at + self.mark.len()..)?.split(u8::is_ascii_whitespace).next()?;
+        Some((String::from_utf8_lossy(word).into_owned(), piece.slice(..at)))
+    }
+}
+
+/// The error that a report stands for.
+pub(super) fn error(report: &str, command: &Command, label: &str) -> SessionError {
+    let argv = command.argv();
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let user = command.user.as_deref().unwrap_or_default();
+    let (kind, message) = match report {
+        "directory" => {
+            let directory = command.directory.as_deref().unwrap_or_default();
+            (SessionErrorKind::NotFound, format!("there is no directory `{directory}` on host `{label}`"))
+        }
+        "program" => (SessionErrorKind::NotFound, format!("there is no program `{program}` on host `{label}`")),
+        "denied" => (SessionErrorKind::Permission, format!("`{program}` on host `{label}` may not be executed")),
+        "user" => (SessionErrorKind::NotFound, format!("there is no user `{user}` on host `{label}`")),
+        _ => {
+            let message = format!("`sudo` on host `{label}` lets nobody run commands as `{user}` without a password");
+            (SessionErrorKind::Unsupported, message)
+        }
+    };
+    SessionError::new(kind, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command as Process;
+
+    use super::*;
+
+    /// Runs a line as sshd would, by a login shell.
+    fn run(shell: &str, line: &str) -> (i32, String, String) {
+        let done = Process::new(shell).args(["-c", line]).env("CDPATH", "/usr").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
+    }
+
+    fn ran(command: impl Into<Command>) -> (i32, String, String) {
+        let line = running(&command.into(), &Mark::new()).unwrap();
+        let dash = run("/bin/sh", &line);
+        assert_eq!(dash, run("/bin/bash", &line), "{line}");
+        dash
+    }
+
+    #[test]
+    fn any_words_reach_the_program() {
+        let odd =
+            ["", " ", "a b", "'", "''", "\"", "\\", "$HOME", "`id`", "!", "*", "a\nb\n", "-x", "é", "\u{1}", "~", "#"];
+        let (status, printed, _) = ran(Command::words(["printf", "%s|"].into_iter().chain(odd)));
+        assert_eq!((status, printed.as_str()), (0, format!("{}|", odd.join("|")).as_str()));
+    }
+
+    #[test]
+    fn a_long_line_is_read_from_the_input() {
+        use std::io::Write as _;
+        let line = running(
+            &Command::words(["sh", "-c", "printf '%s|' \"$1\"; cat", "sh", &"x y".repeat(20_000)]),
+            &Mark::new(),
+        );
+        let line = line.unwrap();
+        for shell in ["/bin/sh", "/bin/bash"] {
+            let mut process = Process::new(shell);
+            process.args(["-c", &reading(line.len())]);
+            process.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            let mut child = process.spawn().unwrap();
+            let mut input = child.stdin.take().unwrap();
+            let given = format!("{line}its own\n");
+            std::thread::spawn(move || input.write_all(given.as_bytes()).unwrap());
+            let printed = child.wait_with_output().unwrap().stdout;
+            assert_eq!(String::from_utf8(printed).unwrap(), format!("{}|its own\n", "x y".repeat(20_000)));
+        }
+    }
+
+    #[test]
+    fn lines_are_the_shells() {
+        assert_eq!(ran("echo $((1 + 2)); exit 3"), (3, "3\n".to_owned(), String::new()));
+        let within = Command::shell("pwd; echo \"$0 $#\"").directory("/usr/bin");
+        assert_eq!(ran(within).1, "/usr/bin\nsh 0\n".replace("sh 0", "/bin/sh 0"));
+        let relative = Command::words(["pwd"]).directory("./");
+        assert_eq!(ran(relative).0, 0);
+    }
+
+    #[test]
+    fn variables_are_set() {
+        let command = Command::words(["sh", "-c", "printf %s \"$A|$name\""]).env("A", "it's $B\n").env("name", "x");
+        assert_eq!(ran(command).1, "it's $B\n|x");
+        running(&Command::shell("true").env("A B", "x"), &Mark::new()).unwrap_err();
+        running(&Command::shell("true").env("1", "x"), &Mark::new()).unwrap_err();
+        running(&Command::shell("tr\0ue"), &Mark::new()).unwrap_err();
+        running(&Command::words(Vec::<String>::new()), &Mark::new()).unwrap_err();
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_reported() {
+        let mark = Mark::new();
+        let report = |command: Command| {
+            let (status, _, stderr) = run("/bin/sh", &running(&command, &mark).unwrap());
+            assert_ne!(status, 0);
+            let (word, before) = Reports::new(&mark).find(&Bytes::from(format!("noise {stderr}"))).unwrap();
+            assert_eq!(before, "noise ");
+            word
+        };
+        assert_eq!(report(Command::words(["no-such-program-anywhere"])), "program");
+        assert_eq!(report(Command::words(["/no/such/program"])), "program");
+        assert_eq!(report(Command::words(["/etc/passwd"])), "denied");
+        assert_eq!(report(Command::words(["/etc"])), "denied");
+        assert_eq!(report(Command::words(["true"]).directory("/no/such/place")), "directory");
+        assert_eq!(report(Command::shell("true").directory("/no/such/place")), "directory");
+        assert_eq!(report(Command::shell("true").user("no-such-user-anywhere")), "user");
+    }
+
+    #[test]
+    fn what_a_command_says_itself_is_no_report() {
+        let mark = Mark::new();
+        let mut reports = Reports::new(&mark);
+        assert!(reports.find(&Bytes::from_static(b"broker-cannot-start program\n")).is_none());
+        assert!(reports.find(&Bytes::from(vec![b'x'; SEARCHED])).is_none());
+        assert!(reports.find(&Bytes::from(format!("{REPORT} {} program\n", mark.value()))).is_none());
+    }
+
+    #[test]
+    fn the_mark_is_in_the_environment() {
+        let mark = Mark::new();
+        let printed = |command: &Command| run("/bin/sh", &running(command, &mark).unwrap()).1;
+        let own = String::from_utf8(Process::new("id").arg("-un").output().unwrap().stdout).unwrap();
+        for command in [Command::shell("env"), Command::words(["env"]), Command::shell("env").user(own.trim())] {
+            assert!(printed(&command).contains(&format!("{}={}\n", mark.variable(), mark.value())), "{command:?}");
+        }
+    }
+}

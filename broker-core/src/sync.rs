@@ -1,0 +1,319 @@
+//! What the inventory says, beside what a provider says: to settle the one with the other, or to show where they differ.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+use serde_json::Map;
+
+use crate::broker::Broker;
+use crate::context::{Core, Instance};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::id::HostId;
+use crate::inventory::{Holding, HostRecord, HostState, InventoryError};
+use crate::provider::{Endpoint, Found, HostFacts, Provider, ProviderError, Scope};
+use crate::recovery;
+use crate::request::find_provider;
+
+/// What a sync changed.
+#[derive(Debug, Clone, Default)]
+pub struct Synced {
+    /// Hosts that the provider has, and that were not in the inventory.
+    pub added: Vec<HostRecord>,
+    /// Hosts of which the provider tells something else than before, and those that it still has of a process that ended
+    /// while it made or released them.
+    pub updated: Vec<HostRecord>,
+    /// Hosts that the provider does not have any more.
+    pub vanished: Vec<HostRecord>,
+    /// Entries of what was never handed over, or was to go, and does not exist. They are out of the inventory now.
+    pub gone: Vec<HostRecord>,
+    /// How many are as they were.
+    pub unchanged: usize,
+}
+
+/// Where the inventory and a provider differ.
+#[derive(Debug, Clone, Default)]
+pub struct Orphans {
+    /// What is there, and not in the inventory.
+    pub not_held: Vec<Found>,
+    /// What is in the inventory, and not there.
+    pub not_there: Vec<HostRecord>,
+}
+
+impl Broker {
+    /// Settles the inventory with what a provider says is there: adds what it has and we have not, updates what changed,
+    /// marks as `vanished` what it does not have any more, and settles what dead processes left behind. Nothing is
+    /// released. Other providers and instances are left alone.
+    ///
+    /// # Errors
+    ///
+    /// If the provider or its instance does not exist or cannot answer; nothing is changed then.
+    pub async fn sync(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Synced> {
+        let asked = self.asked(provider, instance).await?;
+        let core = Arc::clone(&self.core);
+        engine::call("syncing", async move { sync(&core, &asked, scope).await }).await?
+    }
+
+    /// Finds out where the inventory and a provider differ, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the provider or its instance does not exist or cannot answer.
+    pub async fn orphans(&self, provider: &str, instance: Option<&str>, scope: Scope) -> Result<Orphans> {
+        let asked = self.asked(provider, instance).await?;
+        let core = Arc::clone(&self.core);
+        engine::call("looking for orphans", async move {
+            let seen = look(&core, &asked, &scope).await?;
+            let not_there = missing(&core, &asked, &seen).await?;
+            Ok(Orphans {
+                not_held: seen.not_held.into_iter().map(|(_, found)| found).collect(),
+                not_there: not_there.into_iter().map(Arc::unwrap_or_clone).collect(),
+            })
+        })
+        .await?
+    }
+
+    pub(crate) async fn asked(&self, provider: &str, instance: Option<&str>) -> Result<Asked> {
+        let name = find_provider(provider, &self.core.infos())?.name.to_owned();
+        let Instance { provider, name: instance, .. } = self.instance(&name, instance).await?;
+        Ok(Asked { name, instance, provider })
+    }
+}
+
+/// The provider and instance that a question is for.
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) provider: Arc<dyn Provider>,
+}
+
+impl Asked {
+    fn failed(&self, source: ProviderError) -> Error {
+        let doing = match &self.instance {
+            Some(instance) => format!("could not find out what provider `{}` has at `{instance}`", self.name),
+            None => format!("could not find out what provider `{}` has", self.name),
+        };
+        Error::Provider { doing, source }
+    }
+
+    /// Whether a record is of a host that was made there.
+    fn has_made(&self, record: &HostRecord, endpoint: &Endpoint) -> bool {
+        let here = record.endpoint.as_ref().is_none_or(|at| at.identity == endpoint.identity);
+        record.provider == self.name && record.instance == self.instance && here
+    }
+}
+
+/// What a provider lists, beside what the inventory has.
+pub(crate) struct Seen {
+    endpoint: Endpoint,
+    known: Vec<Arc<HostRecord>>,
+    /// In both.
+    held: Vec<(Arc<HostRecord>, Found)>,
+    /// There alone, with the record that each would have.
+    pub(crate) not_held: Vec<(HostRecord, Found)>,
+}
+
+/// Asks a provider what it has. Nothing is written.
+pub(crate) async fn look(core: &Arc<Core>, asked: &Asked, scope: &Scope) -> Result<Seen> {
+    let Asked { name, instance, provider } = asked;
+    let wrap = |source| asked.failed(source);
+    let endpoint = engine::caught(provider.endpoint()).await.map_err(wrap)?;
+    let mut listed = engine::caught(provider.list(scope)).await.map_err(wrap)?;
+    // Read after the provider was asked: a host that was checked out in between is in here, and not in there.
+    let known = core.inventory().load().await?.records;
+    let ours = |record: &&Arc<HostRecord>| asked.has_made(record, &endpoint);
+    // Of two hosts of one name neither is known to be the one that was meant.
+    let names: Vec<_> =
+        listed.iter().filter(|found| found.broker_id.is_none()).map(|found| found.facts.name.clone()).collect();
+    let is_unique = |found: &Found| names.iter().filter(|name| **name == found.facts.name).count() == 1;
+    let record_of = |found: &Found| {
+        let mut records = known.iter().filter(ours);
+        match found.broker_id {
+            Some(id) => records.find(|record| record.id == id),
+            // One that was made by us carries its id; only what came from elsewhere goes by its name.
+            None => records.find(|record| {
+                record.owner.is_none() && record.name.is_some() && record.name == found.facts.name && is_unique(found)
+            }),
+        }
+    };
+    let mut held = Vec::new();
+    let mut not_held = Vec::new();
+    for found in listed.drain(..) {
+        match record_of(&found) {
+            Some(record) => held.push((Arc::clone(record), found)),
+            // Known under another instance or endpoint.
+            None if found.broker_id.is_some_and(|id| known.iter().any(|record| record.id == id)) => {}
+            None => {
+                let draft = draft_of(&found, name, instance.as_ref(), &endpoint);
+                // One of ours may have been released, and its record have gone, since it was listed.
+                if found.broker_id.is_none() || !engine::caught(provider.find(&draft)).await.map_err(wrap)?.is_empty() {
+                    not_held.push((draft, found));
+                }
+            }
+        }
+    }
+
+    Ok(Seen { endpoint, known, held, not_held })
+}
+
+/// The hosts that the inventory has and a provider has not.
+async fn missing(core: &Arc<Core>, asked: &Asked, seen: &Seen) -> Result<Vec<Arc<HostRecord>>> {
+    let provider = &asked.provider;
+    // A list that was narrowed says nothing of the rest, so each of them is looked for by its own id.
+    let is_listed = |record: &HostRecord| seen.held.iter().any(|(listed, _)| listed.id == record.id);
+    let unlisted = seen
+        .known
+        .iter()
+        .filter(|record| record.endpoint.is_some() && asked.has_made(record, &seen.endpoint) && !is_listed(record));
+    let looked = stream::iter(unlisted.cloned().collect::<Vec<_>>())
+        .map(async |record: Arc<HostRecord>| {
+            // Whoever makes or releases a host is the one that knows.
+            let busy = matches!(record.state, HostState::Pending | HostState::Releasing);
+            if busy && core.is_owner_busy(&record).await {
+                return Ok(None);
+            }
+            let found = engine::caught(provider.find(&record)).await;
+            found.map(|found| found.is_empty().then_some(record))
+        })
+        .buffer_unordered(core.concurrency())
+        .collect::<Vec<_>>()
+        .await;
+    let looked: Result<Vec<Option<Arc<HostRecord>>>, _> = looked.into_iter().collect();
+    let mut missing: Vec<_> = looked.map_err(|source| asked.failed(source))?.into_iter().flatten().collect();
+    missing.sort_unstable_by_key(|record| record.number);
+    Ok(missing)
+}
+
+async fn sync(core: &Arc<Core>, asked: &Asked, scope: Scope) -> Result<Synced> {
+    // Everything is asked before anything is written.
+    let seen = look(core, asked, &scope).await?;
+    let not_there = missing(core, asked, &seen).await?;
+    let Seen { held, not_held, .. } = seen;
+    let mut synced = Synced::default();
+    for (record, found) in held {
+        match settle_with(core, asked, &record, found).await? {
+            Some(updated) => synced.updated.push(updated),
+            None => synced.unchanged += 1,
+        }
+    }
+    for record in not_there {
+        match without_host(core, asked, record).await? {
+            Some(record) if record.state == HostState::Gone => synced.gone.push(record),
+            Some(record) => synced.vanished.push(record),
+            None => synced.unchanged += 1,
+        }
+    }
+    let drafts = not_held.into_iter().filter(|(_, found)| is_host(core, asked, found)).map(|(draft, _)| draft);
+    synced.added = add(core, drafts.collect()).await?;
+    Ok(synced)
+}
+
+/// Adds hosts, but for those that somebody else has added in the meantime.
+async fn add(core: &Core, mut drafts: Vec<HostRecord>) -> Result<Vec<HostRecord>> {
+    loop {
+        match core.inventory().add(drafts.clone()).await {
+            Err(InventoryError::Duplicate { id }) if drafts.iter().any(|draft| draft.id == id) => {
+                drafts.retain(|draft| draft.id != id);
+            }
+            added => return Ok(added?),
+        }
+    }
+}
+
+/// Whether something is a host, and not what an execution made.
+fn is_host(core: &Core, asked: &Asked, found: &Found) -> bool {
+    let actions = core.infos().into_iter().filter(|info| info.name == asked.name).flat_map(|info| &info.actions);
+    let made_by = actions.into_iter().find(|action| Some(action.name) == found.identity.action.as_deref());
+    made_by.is_none_or(|action| action.makes_host)
+}
+
+/// Takes over what a provider tells of a host that we know, if it tells anything new.
+async fn settle_with(core: &Arc<Core>, asked: &Asked, record: &HostRecord, found: Found) -> Result<Option<HostRecord>> {
+    if matches!(record.state, HostState::Pending | HostState::Releasing) {
+        // Whoever makes or releases a host writes its record; a sync stays out of that.
+        if core.is_owner_busy(record).await {
+            return Ok(None);
+        }
+        return write(core, recovery::settled(record, &[found], asked.provider.as_ref())).await;
+    }
+    let refresh = |record: &mut HostRecord, facts: HostFacts| {
+        record.absorb(facts);
+        if record.state == HostState::Vanished {
+            record.state = HostState::Active;
+        }
+    };
+    let mut wanted = record.clone();
+    refresh(&mut wanted, found.facts.clone());
+    if wanted == *record {
+        return Ok(None);
+    }
+    let changed = core.change(record.clone(), |record| {
+        if !matches!(record.state, HostState::Pending | HostState::Releasing) {
+            refresh(record, found.facts.clone());
+        }
+        Ok(())
+    });
+    changed.await.map(Some)
+}
+
+/// Writes down that the provider does not have a host. Returns its record, if that is news.
+async fn without_host(core: &Arc<Core>, asked: &Asked, record: Arc<HostRecord>) -> Result<Option<HostRecord>> {
+    let provider = asked.provider.as_ref();
+    let settled = match record.state {
+        HostState::Pending | HostState::Releasing => recovery::settled(&record, &[], provider),
+        HostState::Failed if record.is_half_made() => {
+            let gone = HostRecord { state: HostState::Gone, ..HostRecord::clone(&record) };
+            recovery::is_settled(&record, provider).then_some(gone)
+        }
+        HostState::Active | HostState::Failed => {
+            Some(HostRecord { state: HostState::Vanished, ..HostRecord::clone(&record) })
+        }
+        HostState::Vanished | HostState::Gone => None,
+    };
+    write(core, settled).await
+}
+
+/// Writes a record, unless somebody else has written it in the meantime: what they wrote is newer than what we asked.
+async fn write(core: &Core, record: Option<HostRecord>) -> Result<Option<HostRecord>> {
+    let Some(record) = record else { return Ok(None) };
+    match core.inventory().update(record).await {
+        Ok(written) => Ok(Some(written)),
+        Err(InventoryError::Conflict { .. } | InventoryError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The record of a host that the provider has and nobody has written down.
+fn draft_of(found: &Found, provider: &str, instance: Option<&String>, endpoint: &Endpoint) -> HostRecord {
+    let now = Timestamp::now();
+    let mut record = HostRecord {
+        id: found.broker_id.unwrap_or_else(HostId::generate),
+        number: 0,
+        rev: 0,
+        state: HostState::Active,
+        at: now,
+        name: None,
+        hostname: None,
+        address: None,
+        ssh_port: None,
+        ssh_host_key: None,
+        provider: provider.to_owned(),
+        instance: instance.cloned(),
+        args: found.args.clone(),
+        labels: std::collections::BTreeMap::new(),
+        checked_out_at: Some(now),
+        lease_until: found.identity.lease_until,
+        teardown_command: None,
+        owner: None,
+        holding: Holding::Kept,
+        shared: None,
+        endpoint: Some(endpoint.clone()),
+        handle: None,
+        error: None,
+        ports: std::collections::BTreeMap::new(),
+        facts: Map::new(),
+    };
+    record.absorb(found.facts.clone());
+    record
+}

@@ -1,0 +1,217 @@
+//! The suite of sessions over SSH: OpenSSH's server on loopback and in a container, dropbear with and without `sftp`.
+#![expect(clippy::unwrap_used, reason = "all of this runs inside of tests")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use broker::prelude::*;
+use broker_tests::conformance::session::{SessionSubject, Traits};
+use broker_tests::conformance::{Place, Subject};
+use broker_tests::engines::Engine;
+use broker_tests::ssh::jail::is_root;
+use broker_tests::ssh::{ContainerHost, HOST_ACTION, Lab, Server, Setup};
+use serde_json::json;
+
+/// What is alike with all servers. `user` is one that commands can be run as.
+fn traits(user: Option<&'static str>) -> Traits {
+    Traits { user, read_only: "/sys", unread_input_is_harmless: true }
+}
+
+/// A server on loopback. Its hosts see this machine's files.
+struct Loopback {
+    server: Server,
+    lab: Lab,
+    place: Place,
+    directories: AtomicUsize,
+}
+
+impl Loopback {
+    fn new(place: &Place, setup: Setup) -> Self {
+        Self { server: setup.start(), lab: Lab::new(), place: place.clone(), directories: AtomicUsize::new(0) }
+    }
+
+    fn host(&self) -> HostGuard {
+        self.lab.server(&self.server)
+    }
+
+    fn directory(&self, _host: &Host) -> String {
+        let number = self.directories.fetch_add(1, Ordering::Relaxed);
+        let name = if self.place.is_child() { "child" } else { "there" };
+        let directory = self.place.join(&format!("{name}-{number}"));
+        std::fs::create_dir(&directory).unwrap();
+        directory.display().to_string()
+    }
+
+    fn end(&self, _host: &Host) {
+        self.server.stop();
+    }
+
+    fn clean(&self) {
+        self.server.stop();
+    }
+
+    /// Root can become anybody, and so can who may use `sudo` without a password.
+    fn traits(&self) -> Traits {
+        let sudo =
+            || std::process::Command::new("sudo").args(["-n", "true"]).output().is_ok_and(|out| out.status.success());
+        traits(Some("nobody").filter(|_| is_root() || sudo()))
+    }
+}
+
+/// A server in a container, for the user that `prepare` makes sure of.
+struct Contained {
+    host: ContainerHost,
+    lab: Lab,
+    user: &'static str,
+    password: &'static str,
+    directories: AtomicUsize,
+}
+
+impl Contained {
+    fn new(image: &str, user: &'static str, password: &'static str, prepare: &str) -> Self {
+        let engine = Engine::docker().unwrap();
+        Self {
+            host: ContainerHost::start(&engine, image, prepare, &json!({})),
+            lab: Lab::new(),
+            user,
+            password,
+            directories: AtomicUsize::new(0),
+        }
+    }
+
+    fn host(&self) -> HostGuard {
+        let at = self.host.address();
+        let request = HostRequest::action(HOST_ACTION, "container")
+            .arg("address", at.ip().to_string())
+            .arg("port", at.port().to_string());
+        self.lab.host(request.arg("user", self.user).arg("password", self.password))
+    }
+
+    fn directory(&self, host: &Host) -> String {
+        let directory = format!("/tmp/case-{}", self.directories.fetch_add(1, Ordering::Relaxed));
+        broker_core::block_on(host.execute(["mkdir", &directory])).unwrap().unwrap().check().unwrap();
+        directory
+    }
+
+    fn end(&self, _host: &Host) {
+        self.host.remove();
+    }
+
+    fn clean(&self) {
+        self.host.remove();
+    }
+
+    fn traits(&self) -> Traits {
+        traits(Some("nobody").filter(|_| self.user == "root"))
+    }
+}
+
+/// The subjects differ in their servers alone, and those have to be types for the macros.
+macro_rules! subject {
+    ($name:ident, $of:ident, |$place:ident| $made:expr) => {
+        struct $name($of);
+
+        impl Subject for $name {
+            fn open($place: &Place) -> Self {
+                Self($made)
+            }
+
+            fn clean(&self) {
+                self.0.clean();
+            }
+        }
+
+        impl SessionSubject for $name {
+            fn host(&self) -> HostGuard {
+                self.0.host()
+            }
+
+            fn directory(&self, host: &Host) -> String {
+                self.0.directory(host)
+            }
+
+            fn end(&self, host: &Host) {
+                self.0.end(host);
+            }
+
+            fn traits(&self) -> Traits {
+                self.0.traits()
+            }
+        }
+    };
+}
+
+subject!(OpenSsh, Loopback, |place| Loopback::new(place, Setup::openssh().jailed_where_possible()));
+subject!(WithoutSftp, Loopback, |place| Loopback::new(place, Setup::openssh().jailed_where_possible().without_sftp()));
+subject!(Dropbear, Loopback, |place| Loopback::new(place, Setup::dropbear().shell("/bin/sh")));
+
+/// A user who is not the superuser.
+const MAKE_TESTER: &str = "useradd --create-home --shell /bin/bash tester; echo 'tester:secret' | chpasswd";
+
+subject!(OpenSshContainer, Contained, |_place| Contained::new("debian", "tester", "secret", MAKE_TESTER));
+mod openssh {
+    use super::OpenSsh;
+
+    broker_tests::session_conformance!(OpenSsh);
+}
+
+mod openssh_container {
+    use super::OpenSshContainer;
+
+    broker_tests::session_conformance!(OpenSshContainer);
+}
+
+mod dropbear {
+    use super::Dropbear;
+
+    broker_tests::session_conformance! { Dropbear =>
+        commands::outputs_are_apart_and_exact,
+        commands::a_check_names_the_command_and_its_last_lines,
+        commands::one_word_is_a_line_and_several_are_words,
+        commands::environment_and_directory_are_set,
+        commands::what_is_given_is_read,
+        commands::input_ends,
+        commands::much_on_both_outputs_arrives_whole,
+        commands::what_cannot_be_run_is_an_error_that_names_it,
+        commands::a_session_that_was_closed_opens_again,
+        ends::a_deadline_ends_the_command_and_its_children,
+        ends::a_host_that_is_gone_is_an_error,
+        ends::a_command_ends_when_its_host_does,
+        pty::a_terminal_is_given_on_request,
+        files::modes_are_set,
+        files::missing_parents_are_made,
+        files::a_link_is_replaced_and_not_followed,
+        trees::links_stay_links,
+    }
+}
+
+mod openssh_without_sftp {
+    use super::WithoutSftp;
+
+    // What goes another way without it.
+    broker_tests::session_conformance! { WithoutSftp =>
+        ends::a_host_that_is_gone_is_an_error,
+        files::contents_come_back_as_they_were,
+        files::modes_are_set,
+        files::modes_and_times_are_kept,
+        files::names_of_every_kind,
+        files::missing_parents_are_made,
+        files::a_trailing_slash_is_a_directory,
+        files::a_file_is_replaced_whole_or_not_at_all,
+        files::a_transfer_that_was_dropped_leaves_the_old_file,
+        files::a_link_is_replaced_and_not_followed,
+        files::what_is_not_there_cannot_be_read,
+        files::a_directory_is_no_file,
+        files::what_cannot_be_written_is_an_error,
+        files::what_is_not_here_cannot_be_put,
+        files::a_failed_get_leaves_nothing,
+        files::relative_paths_begin_in_one_place,
+        trees::a_tree_goes_and_comes_back,
+        trees::names_that_are_no_text_survive,
+        trees::a_thousand_files,
+        trees::a_tree_is_merged_into_what_is_there,
+        trees::links_stay_links,
+        trees::a_tree_goes_from_host_to_host,
+        large::a_large_file_takes_little_memory,
+        large::transfers_and_commands_at_the_same_time,
+    }
+}

@@ -1,0 +1,72 @@
+//! Files where there is no room for them, or no right to write them.
+
+use broker_core::session::SessionErrorKind;
+use broker_core::{HostGuard, HostRequest, error_chain};
+use broker_tests::conformance::session::{kind, noise, output};
+use broker_tests::engines::Engine;
+use broker_tests::ssh::{ContainerHost, HOST_ACTION, Lab};
+use serde_json::json;
+
+use crate::support::block;
+
+/// A container with a small file system and one that is read-only, once with `sftp` and once without.
+fn on_each(body: impl AsyncFn(&HostGuard)) {
+    for engine in Engine::all() {
+        for image in ["debian", "dropbear"] {
+            let mounts = json!({"Tmpfs": {"/small": "size=1m", "/fixed": "ro,size=1m"}});
+            let container = ContainerHost::start(&engine, image, "", &mounts);
+            let lab = Lab::new();
+            let request = HostRequest::action(HOST_ACTION, image)
+                .arg("address", container.address().ip().to_string())
+                .arg("port", container.address().port().to_string())
+                .arg("user", "root")
+                .arg("password", "toor");
+            let host = lab.host(request);
+            block(body(&host));
+        }
+    }
+}
+
+#[test]
+fn a_full_target_is_an_error_and_keeps_what_it_has() {
+    on_each(async |host| {
+        let large = noise(7, 3_000_000);
+        host.write("/small/file", "old").await.unwrap();
+        for turn in 0..3 {
+            let error = host.write("/small/file", large.clone()).await.unwrap_err();
+            let text = error_chain(&error);
+            assert!(text.contains("/small/file"), "{turn}: {text}");
+            assert_eq!(host.read("/small/file").await.unwrap(), "old");
+            assert_eq!(output(host, "ls -A /small").await, "file\n", "something was left");
+        }
+        // A tree of which a part fits.
+        let directory = tempfile::tempdir().unwrap();
+        for at in 0..10 {
+            std::fs::write(directory.path().join(format!("file-{at}")), &large[..300_000]).unwrap();
+        }
+        host.put(directory.path(), "/small/tree").await.unwrap_err();
+        output(host, "rm -r /small/tree").await;
+        assert_eq!(host.read("/small/file").await.unwrap(), "old");
+        host.write("/small/other", "fits").await.unwrap();
+    });
+}
+
+#[test]
+fn a_read_only_target_is_an_error() {
+    on_each(async |host| {
+        for path in ["/fixed/file", "/fixed/new/file"] {
+            let error = host.write(path, "x").await.unwrap_err();
+            assert!(error_chain(&error).contains("/fixed"), "{}", error_chain(&error));
+            assert!(
+                [SessionErrorKind::Permission, SessionErrorKind::Failed].contains(&kind(&error)),
+                "{}",
+                error_chain(&error)
+            );
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "x").unwrap();
+        host.put(directory.path(), "/fixed/tree").await.unwrap_err();
+        assert_eq!(output(host, "ls -A /fixed").await, "");
+        assert_eq!(output(host, "echo works").await, "works\n");
+    });
+}

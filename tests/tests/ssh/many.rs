@@ -1,0 +1,66 @@
+//! Much at once.
+
+use broker_core::session::ssh::connect;
+use broker_tests::ssh::provider::request;
+use broker_tests::ssh::{Lab, Setup};
+use futures_util::future::join_all;
+
+use crate::support::{block, run, target};
+
+#[test]
+fn fifty_commands_where_the_server_takes_two_at_a_time() {
+    let server = Setup::openssh().option("MaxSessions 2").start();
+    let lab = Lab::new();
+    let host = lab.server(&server);
+    block(async {
+        let commands = (0..50).map(|at| host.execute(format!("echo out{at}; echo err{at} >&2; sleep 0.02; exit {at}")));
+        for (at, outcome) in join_all(commands).await.into_iter().enumerate() {
+            let done = outcome.unwrap();
+            assert_eq!((done.stdout(), done.stderr()), (format!("out{at}\n").into(), format!("err{at}\n").into()));
+            assert_eq!(done.status().code(), i32::try_from(at).unwrap());
+        }
+    });
+    assert_eq!(server.log().matches("Accepted publickey").count(), 1, "one connection is enough");
+}
+
+#[test]
+fn a_command_waits_for_its_turn_and_can_be_given_up_while_it_does() {
+    let server = Setup::openssh().option("MaxSessions 2").start();
+    block(async {
+        let connected = connect(&target(&server)).await.unwrap();
+        let session = &*connected.session;
+        let long = async { run(session, "sleep 3").await.unwrap() };
+        let waiting = async {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            let soon = std::time::Duration::from_millis(300);
+            assert!(tokio::time::timeout(soon, run(session, "true")).await.is_err(), "there is no room for it");
+        };
+        tokio::join!(long, async { run(session, "sleep 3").await.unwrap() }, waiting);
+        // What was given up has not taken a place.
+        for done in join_all((0..6).map(|_| run(session, "echo works"))).await {
+            assert_eq!(done.unwrap().stdout, b"works\n");
+        }
+    });
+}
+
+#[test]
+fn two_hundred_hosts() {
+    const HOSTS: usize = 200;
+    let server = Setup::openssh().start();
+    let lab = Lab::new();
+    let hosts: Vec<_> =
+        (0..HOSTS).map(|at| lab.host(request(&format!("host-{at}"), &server, server.address()))).collect();
+    block(async {
+        let commands = hosts.iter().enumerate().map(async |(at, host)| (at, host.execute(format!("echo {at}")).await));
+        for (at, outcome) in join_all(commands).await {
+            assert_eq!(outcome.unwrap().check().unwrap().stdout(), format!("{at}\n"));
+        }
+        // Once more, over what is open.
+        let commands = hosts.iter().map(|host| host.execute("true"));
+        assert!(join_all(commands).await.into_iter().all(|outcome| outcome.unwrap().success()));
+    });
+    assert_eq!(server.log().matches("Accepted publickey").count(), HOSTS);
+    assert_eq!(server.connections(), HOSTS);
+    drop(hosts);
+    broker_tests::wait::until("the connections to be closed", || server.connections() == 0);
+}
