@@ -246,9 +246,9 @@ mod tests {
         assert!(checkout(&[("fail", "oauth")]).starts_with("argument `fail` is `oauth`, and must be one of `auth`, "));
         let list = Args::from([("fail".to_owned(), vec!["auth"].into())]);
         assert_eq!(Course::read(&list).unwrap_err().to_string(), "argument `fail` is a list, and must be a text");
-        for text in ["localhost", "localhost:ssh", ":22", "localhost:0"] {
+        for text in ["localhost:ssh", ":22", "localhost:0", ""] {
             let error = ssh(&args(&[("test_ssh", text)])).unwrap_err().to_string();
-            assert_eq!(error, format!("argument `test_ssh` is `{text}`, and must be `ADDRESS:PORT`"));
+            assert_eq!(error, format!("argument `test_ssh` is `{text}`, and must be `ADDRESS` or `ADDRESS:PORT`"));
         }
         let release = ReleaseCourse::read(&args(&[("fail_release_times", "2")])).unwrap_err();
         assert_eq!(release.to_string(), "argument `fail_release_times` needs `fail_release`");

@@ -26,6 +26,10 @@ pub(super) fn server_settings(
     if sftp {
         writeln!(text, "Subsystem sftp {SFTP_SERVER}").unwrap();
     }
+    // What this user's shell reads when it starts is no part of the test, and may take seconds.
+    if let Some(home) = authorized_keys.parent().filter(|_| !jailed) {
+        writeln!(text, "SetEnv HOME={}", home.display()).unwrap();
+    }
     let pam = if jailed { "yes" } else { "no" };
     write!(
         text,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::backend;
 use super::connection::Connection;
-use super::target::{SshLimits, SshTarget};
+use super::target::SshTarget;
 use crate::session::{SessionError, SessionErrorKind};
 
 /// Why there is no connection.
@@ -31,22 +31,24 @@ impl Refused {
 }
 
 /// For how long, and how often, a connection is tried again.
-pub(super) struct Patience {
+pub(super) struct Patience<'a> {
+    target: &'a SshTarget,
     until: Instant,
     pause: Duration,
 }
 
-impl Patience {
+impl<'a> Patience<'a> {
     /// The pauses between two attempts begin with this and double up to [`Self::LONGEST`].
     const SHORTEST: Duration = Duration::from_millis(200);
     const LONGEST: Duration = Duration::from_secs(2);
 
     /// Patience that begins now.
-    pub(super) fn new(limits: &SshLimits) -> Self {
+    pub(super) fn new(target: &'a SshTarget) -> Self {
         let now = Instant::now();
         // What no clock can tell is long enough.
-        let until = now.checked_add(limits.patience).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 60 * 60));
-        Self { until, pause: Self::SHORTEST }
+        let until =
+            now.checked_add(target.limits.patience).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 60 * 60));
+        Self { target, until, pause: Self::SHORTEST }
     }
 
     /// Waits before another attempt.
@@ -62,6 +64,11 @@ impl Patience {
                 tokio::time::sleep(self.pause.min(left)).await;
                 self.pause = (self.pause * 2).min(Self::LONGEST);
                 Ok(())
+            }
+            Refused::Yet(error) if !self.target.limits.patience.is_zero() => {
+                let SshTarget { label, limits, .. } = self.target;
+                let message = format!("waited {:?} in vain for `{label}` to boot", limits.patience);
+                Err(SessionError::new(error.kind(), message).source(error))
             }
             refused => Err(refused.into_error()),
         }

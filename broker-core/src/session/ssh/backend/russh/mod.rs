@@ -40,7 +40,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Connects and logs in, again and again where the machine may be booting.
 pub(super) async fn connect(target: &SshTarget) -> Result<(Arc<dyn Connection>, HostKey), SessionError> {
-    let mut patience = Patience::new(&target.limits);
+    let mut patience = Patience::new(target);
     let dialler = Dialler::new(target).await?;
     let shared_target = Arc::new(target.clone());
     loop {

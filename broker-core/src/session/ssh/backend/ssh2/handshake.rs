@@ -130,6 +130,10 @@ impl<'a> Beginning<'a> {
                 let message = format!("keys could not be exchanged with {at}");
                 refused(failed(SessionErrorKind::Unreachable, message).source(error))
             }
+            _ if booting => {
+                let message = format!("{at} does not say that it is an SSH server{hint}");
+                refused(failed(SessionErrorKind::Unreachable, message).source(error))
+            }
             _ => refused(failed(SessionErrorKind::Failed, format!("no SSH connection to {at}")).source(error)),
         }
     }

@@ -72,8 +72,11 @@ pub(super) fn log_in(beginning: &mut Beginning<'_>, session: &Session) -> Result
             return Err(Refused::Finally(SessionError::new(error.kind(), message).source(error)));
         }
     };
+    // One that hangs up before it has refused anything may as well have been cut off.
+    let cut_off = hung_up && login.left + 1 == ATTEMPTS;
+    let kind = if cut_off { SessionErrorKind::Unreachable } else { SessionErrorKind::Auth };
     let message = login.message(&target.label, hung_up);
-    Err(Refused::Finally(SessionError::new(SessionErrorKind::Auth, message)))
+    Err(Refused::Finally(SessionError::new(kind, message)))
 }
 
 impl Login<'_, '_> {

@@ -34,7 +34,7 @@ use crate::session::{SessionError, SessionErrorKind};
 
 /// Connects and logs in, again and again where the machine may be booting.
 pub(super) async fn connect(target: &SshTarget) -> Result<(Arc<dyn Connection>, HostKey), SessionError> {
-    let mut patience = Patience::new(&target.limits);
+    let mut patience = Patience::new(target);
     let dialler = Dialler::new(target).await?;
     loop {
         let refused = match dialler.dial().await {

@@ -101,7 +101,8 @@ async fn a_host_that_is_booting_is_waited_for() {
     let mut target = nowhere();
     target.limits.patience = Duration::from_millis(700);
     let begin = Instant::now();
-    assert!(refusal(&target).await.to_string().contains("refuses connections"));
+    let refused = crate::error_chain(&refusal(&target).await);
+    assert!(refused.contains("700ms") && refused.contains("refuses connections"), "{refused}");
     assert!(begin.elapsed() >= Duration::from_millis(600));
 }
 

@@ -36,9 +36,12 @@ impl Sshd {
         drop(fs::create_dir_all("/run/sshd"));
         let config = format!(
             "{options}\nUsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin yes\nHostKey {}\n\
-             AuthorizedKeysFile {}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n",
+             AuthorizedKeysFile {}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n\
+             SetEnv HOME={}\n",
             path("host_ed25519").display(),
             path("authorized").display(),
+            // What this user's shell reads when it starts is no part of the test, and may take seconds.
+            directory.path().display(),
         );
         fs::write(path("config"), config).unwrap();
         let address = listener.local_addr().unwrap();
