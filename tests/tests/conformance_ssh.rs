@@ -148,6 +148,8 @@ subject!(Dropbear, Loopback, |place| Loopback::new(place, Setup::dropbear().shel
 const MAKE_TESTER: &str = "useradd --create-home --shell /bin/bash tester; echo 'tester:secret' | chpasswd";
 
 subject!(OpenSshContainer, Contained, |_place| Contained::new("debian", "tester", "secret", MAKE_TESTER));
+subject!(DropbearContainer, Contained, |_place| Contained::new("dropbear", "root", "toor", ""));
+
 mod openssh {
     use super::OpenSsh;
 
@@ -163,25 +165,13 @@ mod openssh_container {
 mod dropbear {
     use super::Dropbear;
 
-    broker_tests::session_conformance! { Dropbear =>
-        commands::outputs_are_apart_and_exact,
-        commands::a_check_names_the_command_and_its_last_lines,
-        commands::one_word_is_a_line_and_several_are_words,
-        commands::environment_and_directory_are_set,
-        commands::what_is_given_is_read,
-        commands::input_ends,
-        commands::much_on_both_outputs_arrives_whole,
-        commands::what_cannot_be_run_is_an_error_that_names_it,
-        commands::a_session_that_was_closed_opens_again,
-        ends::a_deadline_ends_the_command_and_its_children,
-        ends::a_host_that_is_gone_is_an_error,
-        ends::a_command_ends_when_its_host_does,
-        pty::a_terminal_is_given_on_request,
-        files::modes_are_set,
-        files::missing_parents_are_made,
-        files::a_link_is_replaced_and_not_followed,
-        trees::links_stay_links,
-    }
+    broker_tests::session_conformance!(Dropbear);
+}
+
+mod dropbear_container {
+    use super::DropbearContainer;
+
+    broker_tests::session_conformance!(DropbearContainer);
 }
 
 mod openssh_without_sftp {

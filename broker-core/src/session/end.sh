@@ -1,4 +1,5 @@
 # Sends signal $2 to every process whose environment holds $1, to all in their sessions, and to their children.
+# A session that somebody else leads is not theirs: dropbear runs commands in its own.
 # Exits with 1 where there were any, with 0 where there were none. Needs no program but the shell itself.
 marker=$1 signal=$2 targets=' ' sessions=' '
 marked() {
@@ -14,7 +15,10 @@ for entry in /proc/[0-9]*; do
     targets="$targets$process "
     read -r line <"$entry/stat" || continue
     set -- ${line##*) }
-    [ "$4" -gt 1 ] && sessions="$sessions$4 "
+    session=$4
+    [ "$session" -gt 1 ] || continue
+    [ -e "/proc/$session" ] && ! marked "/proc/$session/environ" && continue
+    sessions="$sessions$session "
 done
 [ "$targets" = ' ' ] && exit 0
 again=yes

@@ -19,8 +19,22 @@ pub(super) trait Connection: Send + Sync {
     /// Why no further channel can be opened, if that is so.
     fn broken(&self) -> Option<String>;
 
+    /// What may run on the connection.
+    fn takes(&self) -> Takes;
+
     /// Says goodbye and closes the connection, with all channels.
     async fn close(&self);
+}
+
+/// How many commands and subsystems a connection is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// As many at once as the server allows.
+    Many,
+    /// One after the other: see `one_each.rs`. [`Connection::open`] waits for the end of the one before.
+    One,
+    /// No more: one was given up there, and ends nobody knows when.
+    None,
 }
 
 /// What a channel is for.

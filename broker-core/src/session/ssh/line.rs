@@ -17,8 +17,10 @@ esac
 exec "$@""#;
 
 /// Runs the words from `$2` on as user `$1`.
-const SWITCH: &str = r#"name=$(id -un -- "$1" 2>/dev/null || id -un "$1" 2>/dev/null) || { echo REPORT user >&2; exit 1; }
+const SWITCH: &str = r#"user=$1
 shift
+[ "$user" = "$(id -u)" ] && exec "$@"
+name=$(id -un -- "$user" 2>/dev/null || id -un "$user" 2>/dev/null) || { echo REPORT user >&2; exit 1; }
 [ "$name" = "$(id -un)" ] && exec "$@"
 if [ "$(id -u)" = 0 ]; then
     command -v runuser >/dev/null 2>&1 && exec runuser -u "$name" -- "$@"

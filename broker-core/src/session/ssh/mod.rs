@@ -5,7 +5,7 @@
 //! - `backend`: an SSH library (libssh2, by `ssh2`; with the feature `russh` also that). It connects, logs in and gives
 //!   channels (`connection.rs`). What is beneath it, sockets and patience, is in `dial.rs`.
 //! - `session.rs`: a [`Session`] on channels. `line.rs` makes a command line of a command, `files.rs` moves trees over
-//!   `sftp`, or over `tar` where the server has no such subsystem.
+//!   `sftp`, or over `tar` where the server has no such subsystem. `one_each.rs` makes several connections look like one.
 //! - `host_key.rs`, `known_hosts.rs`, `client_config.rs`: whom to believe, and what `~/.ssh/config` says. `resolve.rs`
 //!   makes a target of these, the settings and the record of a host.
 
@@ -17,6 +17,7 @@ mod files;
 mod host_key;
 pub mod known_hosts;
 mod line;
+mod one_each;
 mod pattern;
 pub(crate) mod resolve;
 mod session;

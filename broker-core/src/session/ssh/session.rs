@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::connection::{Channel, Connection, FromRemote, Start, ToRemote};
+use super::connection::{Channel, Connection, FromRemote, Start, Takes, ToRemote};
 use super::files::Files;
 use super::host_key::HostKeyPolicy;
 use super::line::{self, Reports};
+use super::one_each::OneEach;
 use super::{Connected, SshTarget, backend};
 use crate::session::{
     Command, ExitStatus, Input, Mark, Output, RemotePath, Session, SessionError, SessionErrorKind, Signal, Streams,
@@ -47,10 +48,16 @@ pub(super) async fn connect(target: &SshTarget) -> Result<Connected, SessionErro
     // Further connections are to the machine that this one is to.
     target.host_key = HostKeyPolicy::Pinned(host_key.clone());
     target.limits.patience = Duration::ZERO;
+    let target = Arc::new(target);
+    let connection = if connection.takes() != Takes::Many {
+        Arc::new(OneEach::new(connection, Arc::clone(&target))) as Arc<dyn Connection>
+    } else {
+        connection
+    };
     let files = Files::new(Arc::clone(&connection), target.label.clone());
     let way = Way {
         connection,
-        target: Arc::new(target),
+        target,
         tracker: TaskTracker::new(),
         commands: TaskTracker::new(),
         closing: CancellationToken::new(),

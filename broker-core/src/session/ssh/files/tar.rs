@@ -27,6 +27,9 @@ else
     mkdir -p -- "$2"
 fi"#;
 
+/// Unpacks what there is in directory `$1`.
+const UNPACK: &str = r#"cd -- "$1" && exec tar -xpf -"#;
+
 /// Unpacks `$2` in directory `$1`, and moves it to its place `$3` when it is whole.
 const UNPACK_BESIDE: &str = r#"cd -- "$1" || exit 1
 trap 'rm -f -- "$2"' EXIT
@@ -40,6 +43,9 @@ mv -f -T -- "$2" "$3" 2>/dev/null && exit
 const PACK: &str = r#"cd -- "$1" 2>/dev/null || exit 44
 [ -e "$2" ] || [ -L "$2" ] || exit 44
 exec tar -cf - "$2""#;
+
+/// What the owner of a directory needs to write in it.
+const OWN: u32 = 0o700;
 
 /// The most that is kept of what a command says on its standard error.
 const MOST_WORDS: usize = 4096;
@@ -61,7 +67,7 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
     };
     let beside = RemotePath::from(format!(".broker-{}", HostId::generate()));
     let mut running = if directory {
-        Running::start(place, "cd -- \"$1\" && exec tar -xpf -", &[to], &doing).await?
+        Running::start(place, UNPACK, &[to], &doing).await?
     } else {
         let name = to.file_name().map(RemotePath::from).unwrap_or_else(|| to.clone());
         Running::start(place, UNPACK_BESIDE, &[&above, &beside, &name], &doing).await?
@@ -70,12 +76,19 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
     let sender = running.input.clone();
     let packing = async {
         let mut next = Some(root);
+        let (mut directories, mut links) = (Vec::new(), false);
         while let Some(entry) = next {
             // A directory that is there already keeps its own mode and time.
             let skipped = there && entry.path.as_bytes().is_empty();
             let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };
             if !skipped {
-                give(&sender, archive::header(&packed(&prefix, entry), Ownership::default())).await;
+                let mut entry = packed(&prefix, entry);
+                if entry.kind == Kind::Directory {
+                    directories.push(entry.clone());
+                    entry.mode |= OWN;
+                }
+                links |= entry.kind == Kind::Symlink;
+                give(&sender, archive::header(&entry, Ownership::default())).await;
             }
             while let Some(piece) = incoming.data().await? {
                 give(&sender, piece).await;
@@ -83,9 +96,8 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
             give(&sender, archive::padding(size)).await;
             next = incoming.entry().await?;
         }
-        give(&sender, archive::end()).await;
-        drop(sender.send(ToRemote::Eof).await);
-        Ok::<_, SessionError>(())
+        finish(&sender, &directories).await;
+        Ok::<_, SessionError>(if links { directories } else { Vec::new() })
     };
     let (packed, status) = tokio::join!(
         async {
@@ -98,8 +110,27 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
         },
         running.end(),
     );
-    packed?;
-    if status?.success() { Ok(()) } else { Err(running.failed(place, &doing)) }
+    let directories = packed?;
+    if !status?.success() {
+        return Err(running.failed(place, &doing));
+    }
+    if directories.is_empty() {
+        return Ok(());
+    }
+    // BusyBox makes links last of all, which changes the times of the directories that they are in.
+    let mut again = Running::start(place, UNPACK, &[to], &doing).await?;
+    finish(&again.input.clone(), &directories).await;
+    if again.end().await?.success() { Ok(()) } else { Err(again.failed(place, &doing)) }
+}
+
+/// Gives directories their modes and times, now that all is in them, and ends the archive: BusyBox does at once what an
+/// entry says.
+async fn finish(to: &mpsc::Sender<ToRemote>, directories: &[Entry]) {
+    for directory in directories.iter().rev() {
+        give(to, archive::header(directory, Ownership::default())).await;
+    }
+    give(to, archive::end()).await;
+    drop(to.send(ToRemote::Eof).await);
 }
 
 /// A command that takes no more has ended, and says itself why.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use russh::client::Msg;
 use russh::{Channel as Inner, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty};
@@ -77,10 +78,15 @@ impl Pump {
     pub(super) async fn run(self) {
         let Self { inner, given, output, place, shared, label } = self;
         let (mut reading, writing) = inner.split();
+        let feeding = std::pin::pin!(feed(&writing, given));
         let whole = tokio::select! {
             whole = carry(&mut reading, &output) => whole,
-            never = feed(&writing, given) => match never {},
+            never = feeding => match never {},
         };
+        if whole == Carried::Unwanted {
+            // Before anybody sees that the input is dropped.
+            shared.gave_up.store(true, Ordering::Relaxed);
+        }
         drop(writing.close().await);
         if whole == Carried::Lost {
             let why = shared.ended.lock().clone().unwrap_or_else(|| "it was closed".to_owned());
@@ -94,8 +100,10 @@ impl Pump {
 
 #[derive(PartialEq, Eq)]
 enum Carried {
-    /// The channel was closed, by the server or because nobody wants its output any more.
+    /// The server has closed the channel.
     Closed,
+    /// Nobody wants its output any more.
+    Unwanted,
     Lost,
 }
 
@@ -138,9 +146,9 @@ async fn carry(reading: &mut ChannelReadHalf, output: &mpsc::Sender<FromRemote>)
                     }
                     room.send(piece);
                 }
-                _ => return Carried::Closed,
+                _ => return Carried::Unwanted,
             },
-            () = output.closed() => return Carried::Closed,
+            () = output.closed() => return Carried::Unwanted,
         }
     }
     if let Some(status) = status {

@@ -7,6 +7,7 @@ mod channel;
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,9 +20,10 @@ use russh::{Channel as Inner, ChannelOpenFailure, Disconnect, Preferred, cipher,
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::connection::{Channel, Connection, Start};
+use super::super::connection::{Channel, Connection, Start, Takes};
 use super::super::dial::{Dialler, Patience, Refused as NotYet, place};
 use super::super::host_key::HostKey;
+use super::super::one_each::mixes_up_commands;
 use super::super::target::SshTarget;
 use crate::session::{SessionError, SessionErrorKind};
 
@@ -91,6 +93,12 @@ async fn attempt(socket: OwnedFd, target: Arc<SshTarget>) -> Result<(RusshConnec
             let message = format!("cannot use the connection to `{}`", target.label);
             NotYet::Finally(SessionError::new(SessionErrorKind::Local, message).source(error))
         })?;
+        if let Socket::Tcp(stream) = &socket {
+            // The library keeps the server's name for itself. Where it says something before that, it is not known.
+            let mut beginning = [0; 64];
+            let said = stream.peek(&mut beginning).await.unwrap_or_default();
+            shared.mixes_up_commands.store(mixes_up_commands(&beginning[..said]), Ordering::Relaxed);
+        }
         let begun = match socket {
             Socket::Tcp(stream) => russh::client::connect_stream(config, stream, checker).await,
             Socket::Unix(stream) => russh::client::connect_stream(config, stream, checker).await,
@@ -189,6 +197,9 @@ struct Shared {
     /// How many channels are open, and a bell for when one of them is closed.
     open: Mutex<usize>,
     closed: Notify,
+    mixes_up_commands: AtomicBool,
+    /// Whether a command was given up before it had ended.
+    gave_up: AtomicBool,
 }
 
 /// Looks at the host's key, and listens for the end.
@@ -276,6 +287,15 @@ impl Connection for RusshConnection {
         ended.or_else(|| self.handle.is_closed().then(|| "the connection was closed".to_owned()))
     }
 
+    fn takes(&self) -> Takes {
+        let Shared { mixes_up_commands, gave_up, .. } = &*self.shared;
+        match (mixes_up_commands.load(Ordering::Relaxed), gave_up.load(Ordering::Relaxed)) {
+            (false, _) => Takes::Many,
+            (true, false) => Takes::One,
+            (true, true) => Takes::None,
+        }
+    }
+
     async fn close(&self) {
         let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
         drop(tokio::time::timeout(GOODBYE, goodbye).await);
@@ -309,6 +329,13 @@ async fn open(
 ) -> Result<Channel, SessionError> {
     let (inner, place) = loop {
         let room = shared.closed.notified();
+        if shared.mixes_up_commands.load(Ordering::Relaxed) && *shared.open.lock() > 0 {
+            drop(tokio::time::timeout(ROOM_AGAIN, room).await);
+            if shared.ended.lock().is_none() {
+                continue;
+            }
+            return Err(lost(shared, label, &start, russh::Error::Disconnect));
+        }
         let place = Place::take(shared);
         match ask(handle, &start).await {
             Ok(inner) => break (inner, place),

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -141,16 +142,21 @@ impl Pump {
         }
     }
 
-    /// Moves what can be moved. Reads from the connection in every case, for all channels.
+    /// Moves what can be moved. Reads from the connection in every case, for all channels. Says in `gave_up`, before
+    /// anybody else can see it, that nobody wants a command any more that has not ended.
     pub(super) fn turn(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
         buffer: &mut [u8],
+        gave_up: &AtomicBool,
     ) -> Result<Turn, Broken> {
         let mut moved = false;
         if self.state == State::Open && self.output.unwanted.as_mut().poll(cx).is_ready() {
             self.state = State::Leaving(Instant::now() + FLUSH);
+            if self.kind == Kind::Session {
+                gave_up.store(true, Ordering::Relaxed);
+            }
         }
         if self.state != State::Closing {
             moved |= self.read(cx, buffer)?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ssh2::{BlockDirections, Error, MethodType, Session};
 use tokio::sync::oneshot;
 
+use super::Greeted;
 use super::code::{Meaning, is_again, meaning};
 use super::socket::{Interest, Socket};
 use crate::session::ssh::dial::{Refused, place};
@@ -19,7 +20,7 @@ pub(super) struct Beginning<'a> {
     pub(super) target: &'a SshTarget,
     pub(super) socket: &'a mut Socket,
     deadline: Option<Instant>,
-    reply: &'a mut oneshot::Sender<Result<HostKey, Refused>>,
+    reply: &'a mut oneshot::Sender<Result<Greeted, Refused>>,
     waker: Waker,
 }
 
@@ -40,7 +41,7 @@ impl<'a> Beginning<'a> {
     pub(super) fn new(
         target: &'a SshTarget,
         socket: &'a mut Socket,
-        reply: &'a mut oneshot::Sender<Result<HostKey, Refused>>,
+        reply: &'a mut oneshot::Sender<Result<Greeted, Refused>>,
     ) -> Self {
         let waker = socket.waker();
         Self { target, socket, deadline: Instant::now().checked_add(target.limits.handshake), reply, waker }

@@ -18,6 +18,7 @@ mod thread;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::opening::Open;
 use self::socket::Socket;
-use super::super::connection::{Channel, Connection, Start};
+use super::super::connection::{Channel, Connection, Start, Takes};
 use super::super::dial::{Dialler, Patience, Refused};
 use super::super::host_key::HostKey;
 use super::super::target::SshTarget;
@@ -53,20 +54,21 @@ async fn attempt(target: &SshTarget, socket: OwnedFd) -> Result<(ThreadConnectio
     let (reply, outcome) = oneshot::channel();
     let (requests, inbox) = mpsc::unbounded_channel();
     let broken = Arc::new(Mutex::new(None));
+    let gave_up = Arc::new(AtomicBool::new(false));
     let local = |error: std::io::Error| {
         let message = format!("cannot start a thread for the connection to `{}`", target.label);
         Refused::Finally(SessionError::new(SessionErrorKind::Local, message).source(error))
     };
     let socket = Socket::new(socket).map_err(local)?;
     let thread = {
-        let (target, broken) = (target.clone(), Arc::clone(&broken));
-        move || thread::run(target, socket, reply, inbox, &broken)
+        let (target, broken, gave_up) = (target.clone(), Arc::clone(&broken), Arc::clone(&gave_up));
+        move || thread::run(target, socket, reply, inbox, &broken, gave_up)
     };
     // The thread is not joined: it ends when nobody can ask it for anything any more.
     drop(std::thread::Builder::new().name("broker-ssh".to_owned()).spawn(thread).map_err(local)?);
     // An agent that asks its user may hold the thread up for longer than the thread itself would wait.
     let limit = target.limits.handshake.saturating_add(Duration::from_secs(1));
-    let key = match tokio::time::timeout(limit, outcome).await {
+    let greeted = match tokio::time::timeout(limit, outcome).await {
         Ok(Ok(outcome)) => outcome?,
         Ok(Err(_)) => return Err(Refused::Finally(failed(&target.label))),
         Err(_) => {
@@ -74,11 +76,18 @@ async fn attempt(target: &SshTarget, socket: OwnedFd) -> Result<(ThreadConnectio
             return Err(Refused::Finally(SessionError::new(SessionErrorKind::Timeout, message)));
         }
     };
-    Ok((ThreadConnection { requests, broken, label: target.label.clone() }, key))
+    let Greeted { key, mixes_up_commands } = greeted;
+    Ok((ThreadConnection { requests, broken, label: target.label.clone(), mixes_up_commands, gave_up }, key))
 }
 
 fn failed(label: &str) -> SessionError {
     SessionError::new(SessionErrorKind::Failed, format!("the thread of the connection to `{label}` has failed"))
+}
+
+/// What a server is known by, once we are logged in.
+struct Greeted {
+    key: HostKey,
+    mixes_up_commands: bool,
 }
 
 /// What can be asked of the thread.
@@ -94,6 +103,9 @@ struct ThreadConnection {
     requests: mpsc::UnboundedSender<Request>,
     broken: Arc<Mutex<Option<String>>>,
     label: String,
+    mixes_up_commands: bool,
+    /// Whether a command was given up before it had ended.
+    gave_up: Arc<AtomicBool>,
 }
 
 impl ThreadConnection {
@@ -114,6 +126,14 @@ impl Connection for ThreadConnection {
     fn broken(&self) -> Option<String> {
         let reason = self.broken.lock().clone();
         reason.or_else(|| self.requests.is_closed().then(|| "its thread has failed".to_owned()))
+    }
+
+    fn takes(&self) -> Takes {
+        match (self.mixes_up_commands, self.gave_up.load(Ordering::Relaxed)) {
+            (false, _) => Takes::Many,
+            (true, false) => Takes::One,
+            (true, true) => Takes::None,
+        }
     }
 
     async fn close(&self) {

@@ -51,6 +51,8 @@ impl Open {
 /// The channels to be.
 pub(super) struct Openings {
     label: String,
+    /// Whether there must be no channel for a command beside another: see `one_each.rs`.
+    one_by_one: bool,
     queue: VecDeque<Open>,
     current: Option<Stage>,
     /// A channel for whoever comes next, without a command yet. libssh2 takes in what the server says only when it is
@@ -83,8 +85,9 @@ enum Stage {
 }
 
 impl Openings {
-    pub(super) fn new(label: String) -> Self {
-        Self { label, queue: VecDeque::new(), current: None, spare: None, may_spare: true, most: 0, full: None }
+    pub(super) fn new(label: String, one_by_one: bool) -> Self {
+        let queue = VecDeque::new();
+        Self { label, one_by_one, queue, current: None, spare: None, may_spare: true, most: 0, full: None }
     }
 
     pub(super) fn push(&mut self, open: Open) {
@@ -145,7 +148,8 @@ impl Openings {
     fn next(&mut self, pumps: &[Pump]) -> Option<Stage> {
         self.queue.retain(|open| !open.reply.is_closed());
         let fits = |full: &Full| sessions(pumps) < full.limit && Instant::now() >= full.again;
-        let room = self.spare.is_some() || self.full.as_ref().is_none_or(fits);
+        let alone = !self.one_by_one || sessions(pumps) == 0;
+        let room = alone && (self.spare.is_some() || self.full.as_ref().is_none_or(fits));
         let next = self.queue.iter().position(|open| room || open.kind() == Kind::Tcp);
         match next.and_then(|index| self.queue.remove(index)) {
             Some(open) if open.kind() == Kind::Session => Some(match self.spare.take() {

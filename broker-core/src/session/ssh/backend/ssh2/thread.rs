@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -9,15 +10,15 @@ use parking_lot::Mutex;
 use ssh2::{DisconnectCode, Session};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Request;
 use super::channel::{Broken, Pump, Turn};
 use super::handshake::{Beginning, GOODBYE, interest};
 use super::login::log_in;
 use super::opening::Openings;
 use super::pulse::{Due, Pulse};
 use super::socket::{Interest, Ready, Socket};
+use super::{Greeted, Request};
 use crate::session::ssh::dial::Refused;
-use crate::session::ssh::host_key::HostKey;
+use crate::session::ssh::one_each::mixes_up_commands;
 use crate::session::ssh::target::SshTarget;
 use crate::session::{SessionError, SessionErrorKind};
 
@@ -33,9 +34,10 @@ pub(super) fn broken(label: &str, reason: &str) -> SessionError {
 pub(super) fn run(
     target: SshTarget,
     mut socket: Socket,
-    mut reply: oneshot::Sender<Result<HostKey, Refused>>,
+    mut reply: oneshot::Sender<Result<Greeted, Refused>>,
     inbox: mpsc::UnboundedReceiver<Request>,
     reason: &Arc<Mutex<Option<String>>>,
+    gave_up: Arc<AtomicBool>,
 ) {
     let mut session = match Session::new() {
         Ok(session) => session,
@@ -48,12 +50,14 @@ pub(super) fn run(
     let mut beginning = Beginning::new(&target, &mut socket, &mut reply);
     let outcome = beginning.shake_hands(&mut session).and_then(|key| {
         log_in(&mut beginning, &session)?;
-        Ok(key)
+        Ok(Greeted { key, mixes_up_commands: session.banner_bytes().is_some_and(mixes_up_commands) })
     });
     let begun = outcome.is_ok();
     let pulse = Pulse::new(target.limits.keepalive, Instant::now());
-    let openings = Openings::new(target.label.clone());
-    let mut thread = Thread { label: target.label, socket, session, inbox, openings, pumps: Vec::new(), pulse };
+    let one_by_one = outcome.as_ref().is_ok_and(|greeted| greeted.mixes_up_commands);
+    let openings = Openings::new(target.label.clone(), one_by_one);
+    let mut thread =
+        Thread { label: target.label, socket, session, inbox, openings, pumps: Vec::new(), pulse, gave_up };
     // Who has gone away in the meantime has also dropped the way to the inbox.
     let wanted = reply.send(outcome).is_ok();
     let end = if begun && wanted { thread.serve() } else { End::Closed(None) };
@@ -68,6 +72,8 @@ struct Thread {
     openings: Openings,
     pumps: Vec<Pump>,
     pulse: Pulse,
+    /// Whether a command was given up before it had ended.
+    gave_up: Arc<AtomicBool>,
 }
 
 /// How a connection ends.
@@ -116,7 +122,7 @@ impl Thread {
         let mut moved = self.openings.turn(&self.session, &mut self.pumps)?;
         let mut index = 0;
         while let Some(pump) = self.pumps.get_mut(index) {
-            match pump.turn(cx, &mut self.socket, buffer)? {
+            match pump.turn(cx, &mut self.socket, buffer, &self.gave_up)? {
                 Turn::Idle => index += 1,
                 Turn::Moved => {
                     moved = true;
