@@ -309,7 +309,7 @@ macro_rules! session_subject {
 
             fn traits(&self) -> Traits {
                 let unread_input_is_harmless = self.engine.name == "docker";
-                Traits { user: Some("65534"), read_only: "/sys", unread_input_is_harmless }
+                Traits { user: Some("65534"), read_only: "/sys", unread_input_is_harmless, holds_back: true }
             }
         }
     };

@@ -202,7 +202,7 @@ impl SessionSubject for TestProvider {
     }
 
     fn traits(&self) -> Traits {
-        Traits { user: None, read_only: "/sys", unread_input_is_harmless: true }
+        Traits { user: None, read_only: "/sys", unread_input_is_harmless: true, holds_back: true }
     }
 }
 

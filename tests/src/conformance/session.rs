@@ -48,6 +48,8 @@ pub struct Traits {
     /// Whether all output arrives of a command that ends without having read its input. Podman may lose it: a broken
     /// input ends its copying of the output.
     pub unread_input_is_harmless: bool,
+    /// Whether a command that prints more than anybody reads has to wait.
+    pub holds_back: bool,
 }
 
 /// Makes a test of every case, in the module that it is called in.

@@ -270,7 +270,9 @@ pub fn a_slow_reader_gets_everything<S: SessionSubject>(case: &Case<S>) {
         running.close_stdin();
         // As long as nobody reads, the command waits: 32 MiB fit in no buffer.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(output(host, format!("ls '{directory}'")).await, "", "somebody has read all of it");
+        if case.subject.traits().holds_back {
+            assert_eq!(output(host, format!("ls '{directory}'")).await, "", "somebody has read all of it");
+        }
         let mut count = 0;
         while let Some(piece) = running.next().await {
             let Output::Stdout(bytes) = piece else { panic!("{piece:?}") };

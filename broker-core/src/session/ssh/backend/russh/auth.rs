@@ -71,7 +71,10 @@ pub(super) async fn log_in(
             Credential::Password(_) => ("keyboard-interactive".to_owned(), MethodKind::KeyboardInteractive),
         };
         if !offered.contains(&method) {
-            attempts.note(&what, "not tried: the server does not take it");
+            match credential {
+                Credential::Password(_) => attempts.note("password", "not tried: the server takes none"),
+                _ => attempts.note(&what, "not tried: the server takes no keys"),
+            }
             continue;
         }
         let answer = match credential {
@@ -113,6 +116,12 @@ pub(super) async fn log_in(
         }
     }
     let SshTarget { label, user, .. } = target;
+    // A connection that is cut off ends a login without an error of the library's.
+    if handle.is_closed() && attempts.made <= 1 {
+        let why = shared.ended.lock().clone().unwrap_or_else(|| "it hung up".to_owned());
+        let message = format!("`{label}` hung up while we logged in: {why}");
+        return Err(SessionError::new(SessionErrorKind::Unreachable, message));
+    }
     let tried = match attempts.tried.as_slice() {
         [] => format!("there is no key, agent or password to log in to `{label}` with as `{user}`"),
         tried => format!("`{label}` lets `{user}` in with none of: {}", tried.join(", ")),

@@ -145,7 +145,8 @@ fn config(target: &SshTarget) -> Config {
     ));
     preferred.mac = Cow::Owned(legacy(&preferred.mac, &[mac::HMAC_SHA1_ETM, mac::HMAC_SHA1]));
     // A connection mostly carries files: what the processor has instructions for goes first.
-    let mut ciphers: Vec<cipher::Name> = preferred.cipher.to_vec();
+    let old = [cipher::AES_128_GCM, cipher::AES_256_CBC, cipher::AES_128_CBC];
+    let mut ciphers: Vec<cipher::Name> = legacy(&preferred.cipher, &old);
     ciphers.sort_by_key(|name| *name != cipher::AES_256_GCM);
     preferred.cipher = Cow::Owned(ciphers);
     let wanted = target.host_key.algorithms(&target.address, target.port);
@@ -227,8 +228,8 @@ impl Refused {
         match self {
             Self::Key(error) => NotYet::Finally(error),
             Self::Library(russh::Error::NoCommonAlgo { kind, theirs, .. }) => {
-                let message =
-                    format!("{at} and russh have no {kind:?} algorithm in common: it offers {}", theirs.join(", "));
+                let theirs = theirs.join(", ");
+                let message = format!("{at} and russh have no algorithm in common ({kind:?}): it offers {theirs}");
                 NotYet::Finally(SessionError::new(SessionErrorKind::Unsupported, message))
             }
             // Whoever hangs up at the beginning may be a machine that boots, or what stands in front of one.
@@ -354,13 +355,17 @@ async fn open(
     let (output, taken) = mpsc::channel(channel::PIECES);
     let (input, given) = mpsc::channel(channel::PIECES);
     let mut inner = inner;
-    channel::start(&mut inner, &start).await.map_err(|error| match error {
-        channel::NotStarted::Refused => {
-            let message = format!("`{label}` refuses {}", what(&start));
-            SessionError::new(SessionErrorKind::Unsupported, message)
-        }
-        channel::NotStarted::Lost(error) => lost(shared, label, &start, error),
-    })?;
+    if let Err(error) = channel::start(&mut inner, &start).await {
+        // The library leaves it open, and the server counts it.
+        drop(inner.close().await);
+        return Err(match error {
+            channel::NotStarted::Refused => {
+                let message = format!("`{label}` refuses {}", what(&start));
+                SessionError::new(SessionErrorKind::Unsupported, message)
+            }
+            channel::NotStarted::Lost(error) => lost(shared, label, &start, error),
+        });
+    }
     let pump = channel::Pump { inner, given, output, place, shared: Arc::clone(shared), label: label.to_owned() };
     drop(tokio::spawn(pump.run()));
     Ok(Channel { input, output: taken })
