@@ -29,7 +29,7 @@ enum Step {
 const OUT: [Step; 4] = [
     Step::Line("pending", r#""state":"pending""#),
     Step::Made,
-    Step::Line("made", r#""made":"#),
+    Step::Line("made", r#""handle":"#),
     Step::Line("active", r#""state":"active""#),
 ];
 

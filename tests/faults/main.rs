@@ -10,6 +10,7 @@
 
 mod containers;
 mod crowd;
+mod journal;
 mod kill;
 mod provider;
 mod world;
@@ -40,8 +41,13 @@ pub(crate) struct Report {
 
 type Run = (&'static str, fn(Dose) -> Report);
 
-const RUNS: [Run; 4] =
-    [("kill", kill::run), ("containers", containers::run), ("crowd", crowd::run), ("provider", provider::run)];
+const RUNS: [Run; 5] = [
+    ("kill", kill::run),
+    ("containers", containers::run),
+    ("journal", journal::run),
+    ("crowd", crowd::run),
+    ("provider", provider::run),
+];
 
 fn main() -> ExitCode {
     let (mut wanted, mut dose) = (None, Dose { count: 50, seed: 1 });

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use crate::shell::{Context, Result, Workspace, line, run as run_in_view, say, which};
+use crate::shell::{Context, FEATURES, Result, Workspace, line, run as run_in_view, say, which};
 use crate::tally::{self, Tally};
-use crate::{fuzz, set_up};
+use crate::{faults, fuzz, set_up};
 
 /// Runs the gate. The last line printed is the tally.
 pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, fuzz_seconds: u32) -> Result<ExitCode> {
@@ -19,7 +19,9 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, fuzz_seconds: u32
         });
         gate.check("clippy", || {
             let warnings = ["--", "-D", "warnings"];
-            run_in_view(workspace.cargo().args(["clippy", "--workspace", "--all-targets"]).args(warnings))
+            run_in_view(
+                workspace.cargo().args(["clippy", "--workspace", "--all-targets"]).args(FEATURES).args(warnings),
+            )
         });
         gate.check("docs", || {
             let mut cargo = workspace.cargo();
@@ -27,11 +29,16 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, fuzz_seconds: u32
         });
     }
     // Also before a few tests: they run the programs that this builds.
-    let built =
-        gate.check("build", || run_in_view(workspace.cargo().args(["build", "--workspace", "--bins", "--examples"])));
+    let built = gate.check("build", || {
+        run_in_view(workspace.cargo().args(["build", "--workspace", "--bins", "--examples"]).args(FEATURES))
+    });
     if ready && built {
         gate.tests("tests", || tests(workspace, filter));
         gate.tests("doctests", || doctests(workspace, filter));
+        if filter.is_none() {
+            gate.tests("the SSH suite over russh", || over_russh(workspace));
+            gate.tests("fault runs", || fault_runs(workspace));
+        }
     } else {
         say("the tests are not run: they need the set-up and the build");
     }
@@ -104,21 +111,43 @@ impl Gate {
 fn tests(workspace: &Workspace, filter: Option<&str>) -> Result<Counted> {
     let mut cargo = workspace.cargo();
     if which("cargo-nextest").is_some() {
-        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(filter);
+        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(FEATURES).args(filter);
         if std::io::stderr().is_terminal() {
             cargo.arg("--color=always");
         }
         return counted(&mut cargo, Prints::ToStderr, std::io::stderr());
     }
     say("cargo-nextest is not installed: `cargo test` does the same, slower");
-    cargo.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]).args(filter);
+    cargo
+        .args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
+        .args(FEATURES)
+        .args(filter);
     counted(&mut cargo, Prints::ToStdout, std::io::stdout())
 }
 
 fn doctests(workspace: &Workspace, filter: Option<&str>) -> Result<Counted> {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--workspace", "--no-fail-fast", "--doc"]).args(filter);
+    cargo.args(["test", "--workspace", "--no-fail-fast", "--doc"]).args(FEATURES).args(filter);
     counted(&mut cargo, Prints::ToStdout, std::io::stdout())
+}
+
+/// What goes over SSH once more, through the other library.
+fn over_russh(workspace: &Workspace) -> Result<Counted> {
+    let mut cargo = workspace.cargo();
+    cargo.env("BROKER_TESTS_SSH_BACKEND", "russh");
+    let programs = ["--workspace", "--test", "conformance_ssh", "--test", "ssh"];
+    if which("cargo-nextest").is_some() {
+        cargo.args(["nextest", "run", "--no-fail-fast"]).args(FEATURES).args(programs);
+        return counted(&mut cargo, Prints::ToStderr, std::io::stderr());
+    }
+    cargo.args(["test", "--no-fail-fast"]).args(FEATURES).args(programs);
+    counted(&mut cargo, Prints::ToStdout, std::io::stdout())
+}
+
+/// A small dose, always from the same seed. (The runs of test runners that kill are among the tests.)
+fn fault_runs(workspace: &Workspace) -> Result<Counted> {
+    let dose = faults::Dose { name: None, count: 50, seed: 1 };
+    counted(&mut faults::program(workspace, &dose)?, Prints::ToStdout, std::io::stdout())
 }
 
 /// Where a test runner prints its summaries.

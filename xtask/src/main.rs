@@ -3,6 +3,7 @@
 
 mod demo;
 mod engines;
+mod faults;
 mod fuzz;
 mod gate;
 mod images;
@@ -25,6 +26,9 @@ cargo xtask COMMAND
                                  install and start what is missing, then run every check; with FILTER only the tests
                                  and fuzz targets whose name contains it; N seconds a fuzz target (30)
   fuzz [NAME] [--seconds N]      only the fuzz targets, or one, N seconds each (30)
+  faults [RUN] [--count N] [--seed S]
+                                 `broker` and its users killed, cut off and crowded: kill, containers, journal, crowd,
+                                 provider, nextest; N times each (50), a tenth of it with containers
   bench [NAME] [--quick]         the benchmarks, beside a floor measured in the same run; --quick: fewer rounds, less data
   help                           this page
 ";
@@ -37,6 +41,7 @@ enum Task {
     Demo,
     Test { filter: Option<String>, fuzz_seconds: u32 },
     Fuzz { name: Option<String>, seconds: u32 },
+    Faults(faults::Dose),
     Bench { name: Option<String>, quick: bool },
 }
 
@@ -65,6 +70,10 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo => demo::run(&workspace)?,
         Task::Test { filter, fuzz_seconds } => return gate::run(&workspace, filter.as_deref(), fuzz_seconds),
         Task::Fuzz { name, seconds } => return gate::fuzz_only(&workspace, name.as_deref(), seconds),
+        Task::Faults(dose) => {
+            set_up(&workspace, true)?;
+            faults::in_view(&workspace, &dose)?;
+        }
         Task::Bench { name, quick } => bench(&workspace, name.as_deref(), quick)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -92,6 +101,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
     let mut seconds = None;
     let mut podman = false;
     let mut quick = false;
+    let (mut count, mut seed) = (50, 1);
     while let Some(argument) = arguments.next() {
         match (command.as_str(), argument.as_str()) {
             ("setup", "--podman") => podman = true,
@@ -102,7 +112,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
                 let number = value.parse().ok().filter(|number| *number > 0);
                 seconds = Some(number.ok_or_else(|| format!("`{argument} {value}`: not a whole number above 0"))?);
             }
-            ("test" | "fuzz" | "bench", text) if name.is_none() && !text.starts_with('-') => name = Some(argument),
+            ("faults", "--count" | "--seed") => {
+                let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a number"))?;
+                let wrong = || format!("`{argument} {value}`: not a whole number above 0");
+                let number = value.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+                if argument == "--count" { count = number } else { seed = u64::from(number) }
+            }
+            ("test" | "fuzz" | "faults" | "bench", text) if name.is_none() && !text.starts_with('-') => {
+                name = Some(argument)
+            }
             _ => return Err(format!("unexpected argument `{argument}` of `{command}`")),
         }
     }
@@ -111,6 +129,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
         "demo" => Task::Demo,
         "test" => Task::Test { filter: name, fuzz_seconds: seconds.unwrap_or(30) },
         "fuzz" => Task::Fuzz { name, seconds: seconds.unwrap_or(30) },
+        "faults" => Task::Faults(faults::Dose { name, count, seed }),
         "bench" => Task::Bench { name, quick },
         "help" | "--help" | "-h" => Task::Help,
         _ => return Err(format!("unknown command `{command}`")),
@@ -135,6 +154,9 @@ mod tests {
             Ok(Task::Test { filter: Some("journal".into()), fuzz_seconds: 5 })
         );
         assert_eq!(parsed("bench ssh --quick"), Ok(Task::Bench { name: Some("ssh".into()), quick: true }));
+        let dose = |name: Option<&str>, count, seed| faults::Dose { name: name.map(str::to_owned), count, seed };
+        assert_eq!(parsed("faults"), Ok(Task::Faults(dose(None, 50, 1))));
+        assert_eq!(parsed("faults kill --count 1000 --seed 7"), Ok(Task::Faults(dose(Some("kill"), 1000, 7))));
         assert_eq!(parsed("fuzz --seconds 600"), Ok(Task::Fuzz { name: None, seconds: 600 }));
     }
 
@@ -144,6 +166,7 @@ mod tests {
         assert_eq!(parsed("demo now"), Err("unexpected argument `now` of `demo`".into()));
         assert_eq!(parsed("test a b"), Err("unexpected argument `b` of `test`".into()));
         assert_eq!(parsed("test --fuzz-seconds"), Err("`--fuzz-seconds` needs a number of seconds".into()));
+        assert_eq!(parsed("faults --count -1"), Err("`--count -1`: not a whole number above 0".into()));
         assert_eq!(parsed("fuzz --seconds 0"), Err("`--seconds 0`: not a whole number above 0".into()));
     }
 }

@@ -66,6 +66,10 @@ impl Workspace {
     }
 }
 
+/// With what the workspace is built to be tested: the optional SSH library too. Always the same, so that nothing is built
+/// twice.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "broker-tests/russh"];
+
 /// One line about what is being done.
 pub(crate) fn say(line: impl std::fmt::Display) {
     println!("xtask: {line}");

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use broker_tests::engines::WITHOUT_VARIABLE;
+use broker::prelude::*;
+use broker_tests::engines::{Engine, WITHOUT_VARIABLE, image};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ fn nextest_ends_a_test_that_hangs() {
     for round in 0..ROUNDS {
         // At once, or after a signal that a test can do something about.
         let grace = if round % 2 == 0 { "0s" } else { "1s" };
-        let output = nextest(&watcher, grace).output().unwrap();
+        let output = nextest(&watcher, grace, &format!("test(={})", watcher.test())).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(100), "{said}");
         assert!(said.contains("TIMEOUT") && !said.contains("LEAK"), "{said}");
@@ -49,8 +50,64 @@ fn nextest_ends_a_test_that_hangs() {
     }
 }
 
+/// How many tests at once are killed while each holds a container.
+const AT_ONCE: usize = 10;
+
+/// The tests that hang. They do something in a process that another one has started for that alone.
+macro_rules! hangs {
+    ($($test:ident)*) => {
+        mod hangs {
+            $(#[test]
+            fn $test() {
+                super::hold_a_container(stringify!($test));
+            })*
+        }
+    };
+}
+
+hangs!(test_0 test_1 test_2 test_3 test_4 test_5 test_6 test_7 test_8 test_9);
+
+fn hold_a_container(test: &str) {
+    let Some(holder) = holder() else { return };
+    let request = HostRequest::container(image("tiny"));
+    let _guard = holder.checkout(request);
+    holder.sign(test);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// `BROKER_TESTS_COUNT` tests (10), ten at once, each of which holds a container when nextest kills it for its being slow.
+#[test]
+fn nextest_ends_tests_that_hold_containers() {
+    let without = std::env::var(WITHOUT_VARIABLE).unwrap_or_default();
+    let Some(engine) = Engine::docker().filter(|_| !without.split(',').any(|name| name == "nextest")) else { return };
+    let count = std::env::var("BROKER_TESTS_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(AT_ONCE);
+    let (mut killed, mut holding, mut longest) = (0, 0, Duration::ZERO);
+    while killed < count {
+        let mut watcher = Watcher::new(name_of!(nextest_ends_tests_that_hold_containers));
+        watcher.env.set("BROKER_Container__host", format!("unix://{}", engine.socket.display()));
+        watcher.set_role("hangs");
+        let mut command = nextest(&watcher, "0s", "test(~runners::hangs::)");
+        let output = command.arg(format!("--test-threads={AT_ONCE}")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(100), "{said}");
+        assert!(!said.contains("LEAK"), "{said}");
+        holding += (0..AT_ONCE).filter(|number| watcher.path(&format!("test_{number}")).exists()).count();
+        killed += AT_ONCE;
+        let ended = Instant::now();
+        broker_tests::wait::until_within(LONG, "the containers to go", || watcher.env.containers(&engine) == 0);
+        longest = longest.max(ended.elapsed());
+        watcher.all_is_settled();
+    }
+    assert!(holding > 0, "no test held a container yet when it was killed");
+    println!(
+        "{killed} tests killed, {holding} of them held a container; all were gone after {longest:.1?} at the latest"
+    );
+}
+
 /// nextest for this test program alone, which is built already. Hosts have six seconds to be there.
-fn nextest(watcher: &Watcher, grace: &str) -> Command {
+fn nextest(watcher: &Watcher, grace: &str, filter: &str) -> Command {
     let slow = format!("{{ period = \"6s\", terminate-after = 1, grace-period = \"{grace}\" }}");
     let config = watcher.env.write("nextest.toml", format!("[profile.default]\nslow-timeout = {slow}\nretries = 0\n"));
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -87,7 +144,7 @@ fn nextest(watcher: &Watcher, grace: &str) -> Command {
     command.args(["nextest", "run", "--color=never", "--no-fail-fast"]);
     command.arg("--cargo-metadata").arg(packages).arg("--binaries-metadata").arg(binaries);
     command.arg("--config-file").arg(config).arg("--workspace-remap").arg(package.parent().unwrap());
-    command.arg("-E").arg(format!("test(={})", watcher.test()));
+    command.arg("-E").arg(filter);
     command
 }
 
