@@ -19,6 +19,7 @@ use crate::args::{self, Command, Format, Global, Root};
 use crate::commands;
 use crate::error::{Code, CommandError, Failure, of_clap};
 use crate::guardian;
+use crate::jobs;
 use crate::leases;
 use crate::log::{self, FILE_ONLY};
 use crate::output::{self, Console};
@@ -38,8 +39,16 @@ pub(crate) struct App<'a> {
     pub(crate) console: Arc<Console>,
     pub(crate) report: &'a Report,
     pub(crate) global: Global,
+    call: Call,
     /// What asked us to stop, if anything has.
     stopped: Cell<Option<Cut>>,
+}
+
+/// How the command came to be run.
+struct Call {
+    words: Vec<OsString>,
+    /// The job that runs it, if it is not a person's own terminal.
+    job: Option<jobs::Running>,
 }
 
 /// Does what a command line says, and tells how it went.
@@ -47,8 +56,21 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>, words: Vec<OsString>
     if guardian::is_meant(&words) {
         return guardian::run(providers);
     }
+    if jobs::is_meant(&words) {
+        return jobs::run(providers);
+    }
+    run_words(providers, words, None)
+}
+
+/// As [`run`], for words that are a command's. A job does what somebody has sent off.
+pub(crate) fn run_words(
+    providers: Vec<Arc<dyn ProviderFactory>>,
+    words: Vec<OsString>,
+    job: Option<jobs::Running>,
+) -> u8 {
     let plain = || Arc::new(Console::new(LogLevel::Info, false));
-    let report = match Report::begin(&words) {
+    let kept = job.as_ref().map(|job| job.folder.report());
+    let report = match Report::begin(&words, kept) {
         Ok(report) => report,
         Err(error) => {
             let failure = Failure::from(error);
@@ -57,11 +79,12 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>, words: Vec<OsString>
         }
     };
     let mut console = plain();
-    let outcome = parse(&providers, words, &console).and_then(|parsed| match parsed {
+    let outcome = parse(&providers, words.clone(), &console).and_then(|parsed| match parsed {
         Parsed::Answered(code) => Ok(code),
         Parsed::Version(global) => commands::version(&console, &global).map_err(Failure::from),
         Parsed::Command { global, command, arguments } => {
-            let app = App::start(providers, global, &report, &mut console)?;
+            let call = Call { words, job };
+            let app = App::start(providers, global, &report, call, &mut console)?;
             commands::run(&app, *command, arguments).map_err(|failure| said_of(failure, app.stopped.get()))
         }
     });
@@ -149,6 +172,7 @@ impl<'a> App<'a> {
         providers: Vec<Arc<dyn ProviderFactory>>,
         global: Global,
         report: &'a Report,
+        call: Call,
         console: &mut Arc<Console>,
     ) -> Result<Self, Failure> {
         if let Some(level) = global.log_level {
@@ -166,7 +190,7 @@ impl<'a> App<'a> {
         }
         let builder = providers.into_iter().fold(Broker::bare(), Builder::provider);
         let broker = builder.settings(settings).directory(directory.path()).build()?;
-        Ok(Self { broker, console: Arc::clone(console), report, global, stopped: Cell::default() })
+        Ok(Self { broker, console: Arc::clone(console), report, global, call, stopped: Cell::default() })
     }
 
     pub(crate) fn secrets(&self) -> Secrets {
@@ -176,11 +200,33 @@ impl<'a> App<'a> {
     /// The hosts that are meant. Reads the inventory, and starts nothing.
     pub(crate) fn choose(&self, choice: &Choice) -> Result<Vec<HostRecord>, Failure> {
         let snapshot = broker::inventory::read(self.broker.directory().path())?;
+        // A job does what was asked, and perhaps confirmed, when it was sent off.
+        let sent = self.call.job.as_ref();
+        let sent = sent.map(|job| Choice { hosts: job.hosts.clone(), all: false, filter: None });
+        let choice = sent.as_ref().unwrap_or(choice);
         let chosen = self.broker.choose_from(snapshot, choice)?;
         for warning in &chosen.warnings {
             tracing::warn!("{warning}");
         }
         Ok(chosen.records)
+    }
+
+    /// Has a job do all that follows, to these hosts; nothing where this is that job.
+    pub(crate) fn send_off(&self, command: &str, records: &[HostRecord]) -> Option<Outcome> {
+        if self.call.job.is_some() {
+            return None;
+        }
+        let hosts: Vec<String> = records.iter().map(|record| record.id.to_string()).collect();
+        Some(self.sent_off(command, &hosts))
+    }
+
+    fn sent_off(&self, command: &str, hosts: &[String]) -> Outcome {
+        let folder = jobs::start(self.broker.directory().path(), command, &self.call.words, hosts)?;
+        let number = folder.number;
+        self.console.note(&format!("job {number}: {command}; `broker jobs wait {number}` waits for it"));
+        self.report.put("job", number);
+        self.print(|| serde_json::json!({"job": number}), || format!("{number}\n"))?;
+        Ok(0)
     }
 
     /// Warns of leases that end soon, and of those that have ended.
@@ -302,9 +348,9 @@ fn leave(cut: Cut) -> ! {
 
 /// What was cancelled was cancelled by a signal, and the exit status says by which.
 fn said_of(mut failure: Failure, stopped: Option<Cut>) -> Failure {
-    if stopped == Some(Cut::Terminate) {
+    if let Some(cut) = stopped {
         for error in failure.0.iter_mut().filter(|error| error.code == Code::Interrupted) {
-            error.code = Code::Terminated;
+            error.code = cut.code();
         }
     }
     failure

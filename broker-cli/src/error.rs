@@ -48,6 +48,10 @@ pub(crate) enum Code {
     Interrupted,
     /// It was cut off by SIGTERM.
     Terminated,
+    /// The terminal is gone (SIGHUP).
+    HungUp,
+    /// What was waited for goes on.
+    Late,
     /// Nobody reads our output any more.
     BrokenPipe,
     /// Broker itself failed, where every other status belongs to a command.
@@ -66,7 +70,10 @@ impl Code {
             Self::NotHere => 9,
             Self::Host => 10,
             Self::Named => 13,
+            // As of timeout(1).
+            Self::Late => 124,
             // As a shell tells of a command that a signal ended.
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::BrokenPipe => 141,
             Self::Terminated => 143,

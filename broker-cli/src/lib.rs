@@ -12,6 +12,7 @@ mod args;
 mod commands;
 mod error;
 mod guardian;
+mod jobs;
 mod leases;
 mod log;
 mod output;

@@ -18,7 +18,7 @@ const OPTION: &str = "--output-file";
 /// What goes to the file, if there is to be one.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    target: Option<Target>,
+    targets: Vec<Target>,
     entries: RefCell<Map<String, Value>>,
 }
 
@@ -30,21 +30,37 @@ enum Target {
     Other(PathBuf),
 }
 
+impl Target {
+    fn begin(path: PathBuf) -> Result<Self, CommandError> {
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        match fs::metadata(&path) {
+            Ok(found) if !found.is_file() && !found.is_dir() => Ok(Self::Other(path)),
+            _ => {
+                File::create(&path).map_err(|error| cannot_write(&path, error))?;
+                Ok(Self::File(path))
+            }
+        }
+    }
+
+    fn write(&self, text: &[u8]) -> Result<(), CommandError> {
+        let (Self::File(path) | Self::Other(path)) = self;
+        match self {
+            Self::File(path) => replace(path, text),
+            Self::Other(path) => fs::write(path, text),
+        }
+        .map_err(|error| cannot_write(path, error))
+    }
+}
+
 impl Report {
     /// Looks for the option itself, since a command line that clap refuses is to be reported too. The file is emptied
     /// at once: what it holds then can only come from this command, and that it can be written is known before
     /// anything is done.
-    pub(crate) fn begin(words: &[OsString]) -> Result<Self, CommandError> {
-        let Some(path) = find(words) else { return Ok(Self::default()) };
-        let path = fs::canonicalize(&path).unwrap_or(path);
-        let target = match fs::metadata(&path) {
-            Ok(found) if !found.is_file() && !found.is_dir() => Target::Other(path),
-            _ => {
-                File::create(&path).map_err(|error| cannot_write(&path, error))?;
-                Target::File(path)
-            }
-        };
-        Ok(Self { target: Some(target), ..Self::default() })
+    ///
+    /// A job keeps its report in `also`, so that who waits for it can have it.
+    pub(crate) fn begin(words: &[OsString], also: Option<PathBuf>) -> Result<Self, CommandError> {
+        let targets = find(words).into_iter().chain(also).map(Target::begin).collect::<Result<_, _>>()?;
+        Ok(Self { targets, ..Self::default() })
     }
 
     pub(crate) fn put(&self, key: &str, value: impl Into<Value>) {
@@ -53,25 +69,23 @@ impl Report {
 
     /// As [`put`](Self::put), for what takes time to put together.
     pub(crate) fn put_with(&self, key: &str, value: impl FnOnce() -> Value) {
-        if self.target.is_some() {
+        if !self.targets.is_empty() {
             self.put(key, value());
         }
     }
 
     /// Writes the file.
     pub(crate) fn finish(self, code: u8, error: Option<String>) -> Result<(), CommandError> {
-        let Some(target) = &self.target else { return Ok(()) };
+        if self.targets.is_empty() {
+            return Ok(());
+        }
         self.put("return_code", code);
         if let Some(error) = error {
             self.put("error_message", error);
         }
-        let (Target::File(path) | Target::Other(path)) = target;
         let text = pretty(Value::Object(self.entries.into_inner()));
-        match target {
-            Target::File(path) => replace(path, &text),
-            Target::Other(path) => fs::write(path, &text),
-        }
-        .map_err(|error| cannot_write(path, error))
+        // Each is tried, whatever comes of the others.
+        self.targets.iter().map(|target| target.write(&text)).fold(Ok(()), Result::and)
     }
 }
 
@@ -143,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.json");
         fs::write(&path, "old").unwrap();
-        let report = Report::begin(&[OPTION.into(), path.clone().into()]).unwrap();
+        let report = Report::begin(&[OPTION.into(), path.clone().into()], None).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
         report.put("provider", "Container");
         report.put("hosts", vec![Value::from("b")]);
@@ -154,7 +168,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 
         let nowhere = directory.path().join("none/out.json");
-        assert!(Report::begin(&[OPTION.into(), nowhere.into()]).is_err());
-        assert!(Report::begin(&[OPTION.into(), directory.path().into()]).is_err());
+        assert!(Report::begin(&[OPTION.into(), nowhere.into()], None).is_err());
+        assert!(Report::begin(&[OPTION.into(), directory.path().into()], None).is_err());
     }
 }

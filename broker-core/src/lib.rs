@@ -36,6 +36,7 @@ pub use id::{GuardId, HostId, InvalidId, RunId};
 pub use reap::{Due, Reapable, Reaped, Reaping, Reason, Whose};
 pub use request::{HostRequest, RequestError, ResolvedRequest, Wanted, labels_of};
 pub use sync::{Orphans, Synced};
+pub use sys::in_own_session;
 
 /// An error and all that is underneath it, in one line, with colons between.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -21,11 +21,13 @@ pub(crate) fn at_exit(function: extern "C" fn()) {
 
 /// Has a program started in a process session of its own, with nothing open but its three streams: what is sent to this
 /// process's group or terminal does not reach it, and it holds nothing open that others wait for the end of.
+///
+/// For programs that are to go on when the one that starts them is gone.
 #[expect(
     unsafe_code,
     reason = "the standard library starts programs in sessions of their own on nightly compilers alone"
 )]
-pub(crate) fn in_own_session(command: &mut Command) {
+pub fn in_own_session(command: &mut Command) {
     // SAFETY: between fork and exec only calls are made that may be made there.
     unsafe {
         command.pre_exec(|| {

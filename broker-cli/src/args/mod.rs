@@ -223,6 +223,19 @@ about to release, and asks.",
   broker reap --unknown --owner 'ci@agent-*' --yes"
     )]
     Reap(Reap),
+    /// Look after what runs in the background
+    #[command(
+        long_about = "Look after what runs in the background: what `--background` of other commands has started.
+
+A job is a process of its own. It goes on when its terminal is closed; on systems that end what a user has started when \
+they log out, `loginctl enable-linger` lets it go on after that too.",
+        after_help = "Examples:
+  broker checkout -b --container-host ubi9
+  broker jobs list
+  broker jobs log -f 1
+  broker jobs wait 1 --timeout 10m"
+    )]
+    Jobs(Jobs),
     /// Open a shell on a host
     #[command(
         long_about = "Open a shell on a host: bash where there is one, else sh. The exit status is the shell's.",
@@ -294,6 +307,9 @@ pub(crate) struct Checkout {
     /// If one host cannot be had, give the others back
     #[arg(long)]
     pub(crate) all_or_nothing: bool,
+    /// Do it in the background, and print the number of the job (see `broker jobs`)
+    #[arg(short, long)]
+    pub(crate) background: bool,
 }
 
 #[derive(Debug, Args)]
@@ -303,6 +319,9 @@ pub(crate) struct Checkin {
     /// Also the hosts that a living process holds, and those of an owner that may live (on a network file system)
     #[arg(long)]
     pub(crate) force: bool,
+    /// Do it in the background, and print the number of the job (see `broker jobs`)
+    #[arg(short, long)]
+    pub(crate) background: bool,
 }
 
 #[derive(Debug, Args)]
@@ -318,6 +337,9 @@ pub(crate) struct Duplicate {
     /// How long it may take, for each: `90s`, `10m`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) timeout: Option<Duration>,
+    /// Do it in the background, and print the number of the job (see `broker jobs`)
+    #[arg(short, long)]
+    pub(crate) background: bool,
 }
 
 #[derive(Debug, Args)]
@@ -359,6 +381,9 @@ pub(crate) struct Extend {
     /// How long the hosts may live from now: `2h`, `1d`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) lease: Option<Duration>,
+    /// Do it in the background, and print the number of the job (see `broker jobs`)
+    #[arg(short, long)]
+    pub(crate) background: bool,
 }
 
 #[derive(Debug, Args)]
@@ -368,6 +393,9 @@ pub(crate) struct Execute {
     /// How data that it gives back is printed: log (text, else YAML), raw (text, else JSON on one line) or yaml
     #[arg(short, long, value_enum, default_value_t = ExecutionFormat::Log, value_name = "FORMAT")]
     pub(crate) output_format: ExecutionFormat,
+    /// Do it in the background, and print the number of the job (see `broker jobs`)
+    #[arg(short, long)]
+    pub(crate) background: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -431,6 +459,44 @@ pub(crate) struct Reap {
     /// Everybody's hosts
     #[arg(long)]
     pub(crate) any_owner: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) command: JobsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Show the jobs there are
+    List,
+    /// Wait for jobs, print what they printed, and exit as they did: of several, with the highest status
+    Wait {
+        /// Numbers of jobs; all that run, if none is named
+        #[arg(value_name = "JOB")]
+        jobs: Vec<u64>,
+        /// Wait no longer than that, and exit with 124: `90s`, `10m`
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        timeout: Option<Duration>,
+    },
+    /// Show what a job has said
+    Log {
+        /// The number of a job
+        #[arg(value_name = "JOB")]
+        job: u64,
+        /// Go on until the job ends
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Ask jobs to stop, as Ctrl-C would, and wait until they have settled what is under way
+    Cancel {
+        /// Numbers of jobs
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<u64>,
+    },
+    /// Remove what is kept of jobs that have ended
+    Prune,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,11 @@ pub(super) fn run(app: &App<'_>, options: &Checkin) -> Outcome {
     if choice.all {
         app.confirm(&format!("Release {}?", these(records.len())), &records)?;
     }
+    if options.background
+        && let Some(outcome) = app.send_off(&format!("checkin of {}", hosts(records.len())), &records)
+    {
+        return outcome;
+    }
     let outcomes = app.settle(records.len(), async {
         let broker = &app.broker;
         Ok(if options.force { broker.checkin_by_force(records).await } else { broker.checkin(records).await }?)

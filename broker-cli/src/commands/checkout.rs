@@ -15,6 +15,12 @@ pub(super) fn run(app: &App<'_>, options: Checkout, arguments: Vec<Argument>) ->
     request.lease = options.lease;
     request.all_or_nothing = options.all_or_nothing;
     let resolved = resolve(app, &request, broker::Wanted::Host)?;
+    if options.background
+        && let Some(outcome) =
+            app.send_off(&format!("checkout of {} from {}", hosts(resolved.count as usize), resolved.provider), &[])
+    {
+        return outcome;
+    }
     let outcomes = app.settle(resolved.count as usize, async { Ok(app.broker.checkout_kept(request).await?) })?;
     tell(app, outcomes)
 }

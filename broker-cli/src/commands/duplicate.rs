@@ -3,7 +3,7 @@
 use broker::HostRequest;
 use tokio::task::JoinSet;
 
-use super::{checkout, nothing_chosen, origin};
+use super::{checkout, hosts, nothing_chosen, origin};
 use crate::app::{App, Outcome};
 use crate::args::Duplicate;
 use crate::error::{Code, CommandError, Failure};
@@ -25,6 +25,11 @@ pub(super) fn run(app: &App<'_>, options: &Duplicate) -> Outcome {
     // All of them can be made, or none is.
     for request in &requests {
         app.broker.resolve(request.clone(), broker::Wanted::Host)?;
+    }
+    if options.background
+        && let Some(outcome) = app.send_off(&format!("duplicate {}", hosts(records.len())), &records)
+    {
+        return outcome;
     }
     let (outcomes, refused) = app.settle(requests.len() * options.count as usize, async {
         let mut running = JoinSet::new();

@@ -12,6 +12,11 @@ use crate::error::{Code, CommandError};
 pub(super) fn run(app: &App<'_>, options: Execute, arguments: Vec<Argument>) -> Outcome {
     let request = request(&options.wanted, arguments)?;
     let resolved = resolve(app, &request, broker::Wanted::Execution)?;
+    if options.background
+        && let Some(outcome) = app.send_off(&format!("execute {} of {}", resolved.action, resolved.provider), &[])
+    {
+        return outcome;
+    }
     let execution = app.settle(1, async { Ok(app.broker.execute(request).await?) })?;
     app.report.put("output", execution.output.clone());
     let text = text(&execution.output, options.output_format);

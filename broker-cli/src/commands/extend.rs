@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{conclude, label, nothing_chosen};
+use super::{conclude, hosts, label, nothing_chosen};
 use crate::app::{App, Outcome};
 use crate::args::Extend;
 use crate::error::CommandError;
@@ -16,6 +16,11 @@ pub(super) fn run(app: &App<'_>, options: &Extend) -> Outcome {
     let records = app.choose(&choice)?;
     if records.is_empty() {
         return nothing_chosen(app, "extend");
+    }
+    if options.background
+        && let Some(outcome) = app.send_off(&format!("extend {}", hosts(records.len())), &records)
+    {
+        return outcome;
     }
     let outcomes = app.settle(records.len(), async { Ok(app.broker.extend(records, by).await?) })?;
     conclude(app, "extend the lease of", outcomes, |_, record| {

@@ -9,6 +9,7 @@ mod execute;
 mod extend;
 mod forget;
 mod inventory;
+mod jobs;
 mod orphans;
 mod providers;
 mod reap;
@@ -42,6 +43,7 @@ pub(crate) fn run(app: &App<'_>, command: Command, arguments: Vec<Argument>) -> 
         Command::Exec(options) => exec::run(app, options).map_err(|failure| failure.with_code(Code::Own)),
         Command::Cp(options) => cp::run(app, &options),
         Command::Reap(options) => reap::run(app, &options),
+        Command::Jobs(options) => jobs::run(app, &options),
         Command::Shell(options) => shell::run(app, &options).map_err(|failure| failure.with_code(Code::Own)),
     }
 }
