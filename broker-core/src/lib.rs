@@ -13,6 +13,7 @@ pub mod guardian;
 mod host;
 mod id;
 pub mod inventory;
+mod names;
 pub mod provider;
 mod reap;
 mod recovery;

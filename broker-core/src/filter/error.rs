@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::names::closest;
+
 /// A filter that cannot be read, or that does not fit the records it is applied to. It selects nothing.
 ///
 /// The message says what is wrong and what to write instead; [`render`](Self::render) shows the place.
@@ -322,19 +324,9 @@ fn text_tests(path: Option<&str>, value: &str) -> String {
 /// The candidate that `name` was probably meant to be: the nearest one within a few typing errors, else one that ends
 /// in it (`provider` for `_broker_provider`).
 pub(super) fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
-    let limit = (name.chars().count() / 3).clamp(1, 3);
-    let wanted = name.to_lowercase();
-    candidates
-        .into_iter()
-        .filter_map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase());
-            let tail = candidate.strip_suffix(name).is_some_and(|head| head.ends_with(['_', '-', '.']));
-            match distance {
-                d if d <= limit => Some((d, candidate)),
-                _ if tail => Some((limit + 1, candidate)),
-                _ => None,
-            }
-        })
-        .min()
-        .map(|(_, candidate)| candidate.to_owned())
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let ends_in_it =
+        |candidate: &&str| candidate.strip_suffix(name).is_some_and(|head| head.ends_with(['_', '-', '.']));
+    let found = closest(name, candidates.iter().copied()).or_else(|| candidates.into_iter().find(ends_in_it));
+    found.map(str::to_owned)
 }

@@ -169,7 +169,7 @@ impl Settings {
     pub fn nick(&self, name: &str) -> Result<&Args, SettingsError> {
         self.0.nicks.get(name).ok_or_else(|| SettingsError::UnknownNick {
             nick: name.to_owned(),
-            suggestion: schema::closest(name, self.nick_names()).map(str::to_owned),
+            suggestion: crate::names::closest(name, self.nick_names()).map(str::to_owned),
             known: self.nick_names().map(str::to_owned).collect(),
         })
     }

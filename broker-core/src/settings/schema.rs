@@ -7,6 +7,7 @@ use super::error::did_you_mean;
 use super::layers::Tree;
 use super::value::Setting;
 use crate::args::ArgValue;
+use crate::names::closest;
 
 /// Settings with their sections and defaults. Those at the top have no section; an empty default is none.
 const SETTINGS: &[(&str, &str, &str)] = &[
@@ -244,12 +245,4 @@ fn warnings_in(tree: &Tree, section: &str, path: &str) -> Vec<String> {
 
 fn warning(path: &str, tree: &Tree, suggestion: Option<String>) -> String {
     format!("unknown setting `{path}` ({}){}", tree.origin(), did_you_mean(&suggestion))
-}
-
-/// The name that may have been meant by another.
-pub(super) fn closest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let limit = (word.chars().count() / 3).clamp(1, 3);
-    let distances = names.map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name));
-    distances.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }

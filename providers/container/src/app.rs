@@ -18,7 +18,7 @@ impl ContainerProvider {
     pub(crate) async fn run_app(&self, order: &Order) -> Result<Execution, ProviderError> {
         let spec = Spec::read(order, &self.settings)?;
         let engine = self.engine().await?;
-        let made = self.make_and_start(&engine, order, &spec).await?;
+        let (made, _) = self.make_and_start(&engine, order, &spec).await?;
         order.progress("running");
         let ran = tokio::select! {
             ran = watch(&made) => ran,

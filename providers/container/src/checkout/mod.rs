@@ -10,6 +10,7 @@ pub(crate) mod ready;
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error as ApiError;
 use bollard::models::NetworkConnectRequest;
@@ -43,10 +44,10 @@ impl ContainerProvider {
         let spec = Spec::read(order, &self.settings)?;
         let engine = self.engine().await?;
         let podman = engine.about().await?.podman;
-        let made = self.make_and_start(&engine, order, &spec).await?;
+        let (made, took) = self.make_and_start(&engine, order, &spec).await?;
         order.progress("waiting until it is ready");
         let ready = tokio::select! {
-            ready = ready::wait(&made.target, &spec, podman) => ready,
+            ready = ready::wait(&made.target, &spec, podman, took) => ready,
             () = order.cancelled() => Err(cancelled(&made.target.label)),
         };
         match ready {
@@ -61,10 +62,10 @@ impl ContainerProvider {
         engine: &Arc<Engine>,
         order: &Order,
         spec: &Spec,
-    ) -> Result<Made, ProviderError> {
+    ) -> Result<(Made, Duration), ProviderError> {
         let made = self.make(engine, order, spec).await?;
         match self.bring_up(&made, order, spec).await {
-            Ok(()) => return Ok(made),
+            Ok(took) => return Ok((made, took)),
             // The group's network went with another process's last host in the very moment.
             Err(error) if made.group.is_some() && network::says_missing(&error.to_string()) => {
                 self.groups.forget(spec.network_group.as_deref().unwrap_or_default()).await;
@@ -77,7 +78,7 @@ impl ContainerProvider {
         }
         let made = self.make(engine, order, spec).await?;
         match self.bring_up(&made, order, spec).await {
-            Ok(()) => Ok(made),
+            Ok(took) => Ok((made, took)),
             Err(error) => Err(self.undo(&made, error).await),
         }
     }
@@ -125,8 +126,9 @@ impl ContainerProvider {
         }
     }
 
-    /// Everything between the creation and the start, and the start. Ends early where the order is cancelled.
-    async fn bring_up(&self, made: &Made, order: &Order, spec: &Spec) -> Result<(), ProviderError> {
+    /// Everything between the creation and the start, and the start. Returns how long the engine took over that. Ends early
+    /// where the order is cancelled.
+    async fn bring_up(&self, made: &Made, order: &Order, spec: &Spec) -> Result<Duration, ProviderError> {
         let target = &made.target;
         let starting = async {
             put_files(target, &spec.files).await?;
@@ -142,15 +144,17 @@ impl ContainerProvider {
                     )
                 })?;
             }
+            let begun = Instant::now();
             target.engine.start(&target.id).await.map_err(|error| {
                 let doing = format!("could not start container `{}` of image `{}`", target.label, spec.image);
                 masked(&target.engine.failed(&doing, &error), spec)
-            })
+            })?;
+            Ok(begun.elapsed())
         };
         // The journal and the engine work at the same time.
         let both = async {
             let (noted, started) = tokio::join!(order.made(json!({ facts::CONTAINER: target.id })), starting);
-            started.and(noted)
+            started.and_then(|took| noted.map(|()| took))
         };
         tokio::select! {
             outcome = both => outcome,

@@ -19,8 +19,12 @@ use crate::request::{Spec, Wait};
 use crate::session::Target;
 use crate::session::exec::collect;
 
-/// What a process that fails at once gets for it, before the one look at the container.
-const SETTLE: Duration = Duration::from_millis(20);
+/// Which part of the time that the engine took to start it a process that fails at once gets for that, before the one look
+/// at the container: a machine that is busy is slow with both.
+const SETTLE: u32 = 10;
+
+/// What it gets at least.
+const SETTLE_AT_LEAST: Duration = Duration::from_millis(8);
 
 /// How long one try at one condition may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -32,9 +36,15 @@ const ERRORS: u32 = 3;
 const LINES: usize = 20;
 const LINE: usize = 400;
 
-/// Waits until a container that was started is ready, and returns what the engine tells of it.
-pub(super) async fn wait(target: &Target, spec: &Spec, podman: bool) -> Result<Container, ProviderError> {
-    tokio::time::sleep(SETTLE).await;
+/// Waits until a container that was started, which took the engine so long, is ready, and returns what the engine tells of
+/// it.
+pub(super) async fn wait(
+    target: &Target,
+    spec: &Spec,
+    podman: bool,
+    start_took: Duration,
+) -> Result<Container, ProviderError> {
+    tokio::time::sleep((start_took / SETTLE).max(SETTLE_AT_LEAST)).await;
     let deadline = Instant::now() + spec.wait_timeout;
     let container = look(target, spec).await?;
     let healthcheck =
