@@ -30,11 +30,12 @@ use crate::host::Host;
 use crate::id::{GuardId, HostId};
 use crate::inventory::{Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
 use crate::provider::{
-    Endpoint, ErrorKind, Execution, Lease, Order, OrderLink, Provider, ProviderError, ProviderFactory, ProviderInfo,
-    Query, Table,
+    Endpoint, ErrorKind, Execution, HostFacts, Lease, Order, OrderLink, Provider, ProviderError, ProviderFactory,
+    ProviderInfo, Query, Table, no_session,
 };
 use crate::recovery;
 use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted};
+use crate::session::{Session, SessionError, SessionErrorKind};
 use crate::settings::{BrokerDirectory, ProviderSettings, Settings};
 use crate::shared;
 
@@ -212,8 +213,8 @@ impl Broker {
                     all.insert(name, HostGuards::from(guards));
                     failures.extend(failed);
                 }
-                Err(error) if broken.is_none() => broken = Some(error),
-                // Cancelled because of the first one.
+                // What was cancelled for the sake of another says nothing of what was wrong.
+                Err(error) if broken.as_ref().is_none_or(was_cancelled) => broken = Some(error),
                 Err(_) => {}
             }
         }
@@ -1052,6 +1053,18 @@ impl OrderLink for Recorded {
         let record = self.record.lock().clone();
         self.core.tell(&record, Step::Doing(message));
     }
+
+    async fn session(&self, facts: HostFacts) -> Result<Arc<dyn Session>, SessionError> {
+        let mut record = self.record.lock().clone();
+        record.absorb(facts);
+        // From now on a machine may be booting.
+        record.checked_out_at = Some(Timestamp::now());
+        let host = Host::new(Arc::clone(&self.core), record);
+        host.open_unfinished().await.map_err(|error| match error {
+            Error::Session { source, .. } => source,
+            other => SessionError::new(SessionErrorKind::Failed, "no session could be opened").source(other),
+        })
+    }
 }
 
 /// What an order leads to that is not in the journal: an execution, or a batch that is being prepared.
@@ -1069,6 +1082,10 @@ impl OrderLink for Unrecorded {
     fn progress(&self, id: HostId, message: String) {
         self.core.announce(Progress { id, number: None, host: self.wanted.clone(), step: Step::Doing(message) });
     }
+
+    async fn session(&self, _facts: HostFacts) -> Result<Arc<dyn Session>, SessionError> {
+        Err(no_session())
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "whoever asked for a host to stay has to learn how to get in")]
@@ -1084,6 +1101,11 @@ fn default_origin() -> String {
         Some(name) if name != "main" => format!("{name}:{program}"),
         _ => program.into_owned(),
     }
+}
+
+/// Whether an error only says that nobody wanted it any more.
+fn was_cancelled(error: &Error) -> bool {
+    matches!(error, Error::Provider { source, .. } if source.kind() == ErrorKind::Cancelled)
 }
 
 fn split(outcomes: Vec<Result<Made, CheckoutFailure>>) -> (Vec<HostGuard>, Vec<CheckoutFailure>) {

@@ -20,7 +20,7 @@ use crate::args::{ArgValue, Args};
 use crate::host::LogRequest;
 use crate::id::HostId;
 use crate::inventory::{HostRecord, Owner};
-use crate::session::{Access, SessionError, SshLogin};
+use crate::session::{Access, Session, SessionError, SessionErrorKind, SshLogin};
 use crate::settings::ProviderSettings;
 
 /// The label of a resource that carries its [`HostId`].
@@ -311,6 +311,12 @@ pub struct Order {
 pub(crate) trait OrderLink: Send + Sync {
     async fn made(&self, id: HostId, handle: Value) -> Result<(), ProviderError>;
     fn progress(&self, id: HostId, message: String);
+    async fn session(&self, facts: HostFacts) -> Result<Arc<dyn Session>, SessionError>;
+}
+
+/// What there is to say of a session where there is no host in the making.
+pub(crate) fn no_session() -> SessionError {
+    SessionError::new(SessionErrorKind::Unsupported, "there is no host that a session could be opened on")
 }
 
 impl Order {
@@ -325,6 +331,10 @@ impl Order {
             }
 
             fn progress(&self, _: HostId, _: String) {}
+
+            async fn session(&self, _: HostFacts) -> Result<Arc<dyn Session>, SessionError> {
+                Err(no_session())
+            }
         }
 
         let owner = Owner {
@@ -364,6 +374,16 @@ impl Order {
     /// Tells whoever waits what is going on, in a few words without a full stop: `pulling layer 3 of 9`.
     pub fn progress(&self, message: impl Into<String>) {
         self.link.progress(self.id, message.into());
+    }
+
+    /// Opens a session on the host in the making, as one will be opened on the finished host of these facts: for what has
+    /// to be asked on the host before it is handed over. Nothing is written down; whoever opens it closes it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened; always for an order that makes no host.
+    pub async fn session(&self, facts: HostFacts) -> Result<Arc<dyn Session>, SessionError> {
+        self.link.session(facts).await
     }
 
     /// Completes when nobody wants the order any more. What follows should undo what was made, and soon: after the

@@ -201,7 +201,9 @@ impl Broker {
                     Ok(found) => found.into_iter().for_each(|(draft, found)| file_unknown(draft, found, reaping, due)),
                     // Nobody has said that it is there, so that it need not be.
                     Err(Error::Provider { source, .. })
-                        if source.kind() == ErrorKind::Unreachable && !is_configured && reaping.provider.is_none() =>
+                        if matches!(source.kind(), ErrorKind::Unreachable | ErrorKind::Settings)
+                            && !is_configured
+                            && reaping.provider.is_none() =>
                     {
                         tracing::debug!(provider = info.name, error = crate::error_chain(&source), "not asked");
                     }

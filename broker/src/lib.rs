@@ -45,6 +45,8 @@ pub fn providers() -> Vec<Arc<dyn provider::ProviderFactory>> {
     vec![
         #[cfg(feature = "container")]
         broker_container::factory(),
+        #[cfg(feature = "openstack")]
+        broker_openstack::factory(),
         #[cfg(feature = "test-provider")]
         broker_test_provider::factory(),
     ]

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod engines;
 pub mod env;
 pub mod lab;
+pub mod openstack;
 pub mod proxy;
 pub mod ssh;
 pub mod wait;

@@ -7,6 +7,7 @@ mod faults;
 mod fuzz;
 mod gate;
 mod images;
+mod openstack;
 mod rootfs;
 mod shell;
 mod ssh;
@@ -19,8 +20,8 @@ use shell::{Result, Workspace};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  setup [--podman]               install the SSH servers and libraries, start the container engine, build the host
-                                 images; --podman: Podman too
+  setup [--podman] [--openstack] install the SSH servers and libraries, start the container engine, build the host
+                                 images; --podman: Podman too; --openstack: what the OpenStack lab needs, too
   demo                           three hosts out, a command on each, all back in
   test [FILTER] [--fuzz-seconds N]
                                  install and start what is missing, then run every check; with FILTER only the tests
@@ -37,7 +38,7 @@ cargo xtask COMMAND
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
     Help,
-    Setup { podman: bool },
+    Setup { podman: bool, openstack: bool },
     Demo,
     Test { filter: Option<String>, fuzz_seconds: u32 },
     Fuzz { name: Option<String>, seconds: u32 },
@@ -66,7 +67,12 @@ fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match task {
         Task::Help => print!("{HELP}"),
-        Task::Setup { podman } => set_up(&workspace, podman)?,
+        Task::Setup { podman, openstack } => {
+            set_up(&workspace, podman)?;
+            if openstack {
+                openstack::install(&workspace)?;
+            }
+        }
         Task::Demo => demo::run(&workspace)?,
         Task::Test { filter, fuzz_seconds } => return gate::run(&workspace, filter.as_deref(), fuzz_seconds),
         Task::Fuzz { name, seconds } => return gate::fuzz_only(&workspace, name.as_deref(), seconds),
@@ -100,11 +106,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
     let mut name = None;
     let mut seconds = None;
     let mut podman = false;
+    let mut openstack = false;
     let mut quick = false;
     let (mut count, mut seed) = (50, 1);
     while let Some(argument) = arguments.next() {
         match (command.as_str(), argument.as_str()) {
             ("setup", "--podman") => podman = true,
+            ("setup", "--openstack") => openstack = true,
             ("bench", "--quick") => quick = true,
             ("test", "--fuzz-seconds") | ("fuzz", "--seconds") => {
                 let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a number of seconds"))?;
@@ -125,7 +133,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task> {
         }
     }
     Ok(match command.as_str() {
-        "setup" => Task::Setup { podman },
+        "setup" => Task::Setup { podman, openstack },
         "demo" => Task::Demo,
         "test" => Task::Test { filter: name, fuzz_seconds: seconds.unwrap_or(30) },
         "fuzz" => Task::Fuzz { name, seconds: seconds.unwrap_or(30) },
@@ -147,7 +155,8 @@ mod tests {
     #[test]
     fn commands_and_their_options() {
         assert_eq!(parsed(""), Ok(Task::Help));
-        assert_eq!(parsed("setup --podman"), Ok(Task::Setup { podman: true }));
+        assert_eq!(parsed("setup --podman"), Ok(Task::Setup { podman: true, openstack: false }));
+        assert_eq!(parsed("setup --openstack"), Ok(Task::Setup { podman: false, openstack: true }));
         assert_eq!(parsed("test"), Ok(Task::Test { filter: None, fuzz_seconds: 30 }));
         assert_eq!(
             parsed("test journal --fuzz-seconds 5"),

@@ -91,9 +91,43 @@ impl Host {
         Err(Error::session(self, SessionError::new(SessionErrorKind::Unsupported, message)))
     }
 
+    /// A session on a host that is not handed over yet. It is nobody's but the caller's, and nothing is written down.
+    pub(crate) async fn open_unfinished(&self) -> Result<Arc<dyn Session>> {
+        let record = self.record();
+        let instance = self.core().instance(&record.provider, record.instance.as_deref()).await?;
+        match instance.provider.access(&record).await.map_err(|error| Error::session(self, error))? {
+            Access::Session(session) => Ok(session),
+            #[cfg(feature = "ssh")]
+            Access::Ssh(login) => Ok(self.connect_ssh(&record, login, &instance).await?.0.session),
+            #[cfg(not(feature = "ssh"))]
+            Access::Ssh(login) => self.open_ssh(record, login, &instance).await,
+        }
+    }
+
     /// Connects, and sees to it that the machine is the one that was seen before.
     #[cfg(feature = "ssh")]
     async fn open_ssh(&self, record: HostRecord, login: SshLogin, instance: &Instance) -> Result<Arc<dyn Session>> {
+        let (connected, is_to_be_pinned) = self.connect_ssh(&record, login, instance).await?;
+        if is_to_be_pinned {
+            match super::pin::pin(self.core().inventory(), record, &connected.host_key).await {
+                Ok(record) => self.set_record(record),
+                Err(error) => {
+                    connected.session.close().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(connected.session)
+    }
+
+    /// Connects, and says whether the key that the machine has shown is to be believed from now on.
+    #[cfg(feature = "ssh")]
+    async fn connect_ssh(
+        &self,
+        record: &HostRecord,
+        login: SshLogin,
+        instance: &Instance,
+    ) -> Result<(crate::session::ssh::Connected, bool)> {
         use crate::session::ssh::{self, HostKeyPolicy};
 
         let settings = instance.ssh.as_ref().clone().or(self.core().ssh_settings().await?);
@@ -105,19 +139,10 @@ impl Host {
         let target = resolved.await.map_err(|_| Error::Panicked("reading how a host is reached"))?;
         let target = target.map_err(|error| Error::session(self, error))?;
         if matches!(target.host_key, HostKeyPolicy::Insecure) {
-            super::pin::warn_of_insecurity(&record, &target.address);
+            super::pin::warn_of_insecurity(record, &target.address);
         }
         let connected = ssh::connect(&target).await.map_err(|error| Error::session(self, error))?;
-        if matches!(target.host_key, HostKeyPolicy::AcceptNew) {
-            match super::pin::pin(self.core().inventory(), record, &connected.host_key).await {
-                Ok(record) => self.set_record(record),
-                Err(error) => {
-                    connected.session.close().await;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(connected.session)
+        Ok((connected, matches!(target.host_key, HostKeyPolicy::AcceptNew)))
     }
 
     pub(super) async fn on_session<T, F>(

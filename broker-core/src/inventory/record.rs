@@ -237,7 +237,8 @@ impl HostRecord {
         to.put("holding", &self.holding)?;
         some(to, "shared", self.shared.as_ref())?;
         some(to, "endpoint", self.endpoint.as_ref())?;
-        some(to, "handle", self.handle.as_ref().filter(|handle| !handle.is_null()))?;
+        let handle = self.handle.as_ref().filter(|handle| !handle.is_null());
+        some(to, "handle", handle.map(|handle| fact("handle", handle, secrets)).as_ref())?;
         some(to, "error", self.error.as_ref())?;
         some(to, "exposed_ports", Some(&self.ports).filter(|ports| !ports.is_empty()))?;
         to.put("rev", &self.rev)?;

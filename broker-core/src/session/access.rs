@@ -28,6 +28,9 @@ pub struct SshLogin {
     pub user: Option<String>,
     /// A file with the private key to log in with, and with no other.
     pub key_file: Option<PathBuf>,
+    /// The private key itself, in OpenSSH's form or PEM and not locked, to log in with and with no other: one that was made
+    /// for the host.
+    pub key: Option<Secret>,
     /// The password.
     pub password: Option<Secret>,
 }

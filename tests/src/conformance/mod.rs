@@ -15,9 +15,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long a case may take.
-const LIMIT: Duration = Duration::from_secs(180);
-
 const ROLE: &str = "BROKER_TESTS_ROLE";
 const PLACE: &str = "BROKER_TESTS_PLACE";
 
@@ -137,6 +134,9 @@ impl Drop for Running {
 
 /// What a suite is about.
 pub trait Subject: Send + Sync + Sized + 'static {
+    /// How long a case may take.
+    const LIMIT: Duration = Duration::from_secs(180);
+
     /// Makes it ready, in the process that begins a case and in every other one of that case.
     fn open(place: &Place) -> Self;
 
@@ -196,11 +196,11 @@ pub fn run<S: Subject>(test: &str, case: fn(&Case<S>)) {
     let (done, ended) = mpsc::channel();
     let given = Arc::clone(&case_of);
     std::thread::spawn(move || done.send(catch_unwind(AssertUnwindSafe(|| case(&given)))));
-    let outcome = ended.recv_timeout(LIMIT);
+    let outcome = ended.recv_timeout(S::LIMIT);
     case_of.subject.clean();
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => panic!("the case did not end within {LIMIT:?}"),
+        Err(_) => panic!("the case did not end within {:?}", S::LIMIT),
     }
 }

@@ -80,6 +80,7 @@ impl Provider for Servers {
             user: text(&host.args, "user"),
             key_file: text(&host.args, "key_file").map(Into::into),
             password: text(&host.args, "password").map(broker_core::secrets::Secret::new),
+            ..SshLogin::default()
         }))
     }
 }

@@ -98,6 +98,7 @@ fn secret_facts_are_hidden_wherever_they_are() {
         "username": "root", "password": "hunter2", "key_filename": "/k", "nothing_secret": null,
         "login": {"users": [{"name": "a", "api_token": {"value": "hunter2"}}], "port": 22},
         "_imported": {"error": "e", "rev": {"password": "hunter2"}},
+        "handle": {"server": "x", "ssh_private_key": "hunter2"},
     });
     json.extend(facts.as_object().unwrap().clone());
     let record = HostRecord::from_json(json).unwrap();

@@ -66,6 +66,7 @@ impl Sources<'_> {
     pub(crate) fn target(self) -> Result<SshTarget, SessionError> {
         let Self { record, login, settings, place } = self;
         let (address, port_in_address) = address(record, login.address.as_deref())?;
+        let own_key = login.key;
         let facts = SshSettings::of_facts(&record.facts, &record.label()).map_err(|error| {
             SessionError::new(SessionErrorKind::Failed, "the inventory does not say how it is reached").source(error)
         })?;
@@ -78,6 +79,10 @@ impl Sources<'_> {
         };
         let resolver = Resolver { settings: said_by_provider.or(facts).or(settings), place };
         let mut target = resolver.host(&address, &record.label())?;
+        if let Some(key) = own_key {
+            // Nothing else was ever put on the host to let anybody in.
+            target.credentials = vec![Credential::Key(key)];
+        }
         target.limits.patience = patience(record.checked_out_at, resolver.settings.boot_patience);
         if let (HostKeyPolicy::AcceptNew, Some(pin)) = (&target.host_key, &record.ssh_host_key) {
             let pin = pin.parse().map_err(|error: super::InvalidKey| {

@@ -45,6 +45,8 @@ pub enum Credential {
         /// where it does not exist or is locked.
         named: bool,
     },
+    /// A private key that was made for the host, in OpenSSH's form or PEM, and not locked.
+    Key(Secret),
     /// Every identity of the agent at `SSH_AUTH_SOCK`, where there is one, within the server's limit of attempts.
     Agent,
     /// A password; also the answer to the questions of `keyboard-interactive`, where the server asks for that.

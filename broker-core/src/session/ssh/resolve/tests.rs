@@ -48,6 +48,7 @@ impl Lab {
         match credential {
             Credential::Agent => "agent".to_owned(),
             Credential::Password(password) => format!("password {}", password.expose()),
+            Credential::Key(key) => format!("key {}", key.expose()),
             Credential::KeyFile { path, passphrase, named } => {
                 let path = path.strip_prefix(self.home.path()).unwrap_or(path);
                 let named = if *named { "named" } else { "found" };
@@ -106,6 +107,15 @@ fn who_has_the_last_word() {
     assert_eq!(said(&lab), expected("provider", 2, 3));
     lab.login.port = Some(1);
     assert_eq!(said(&lab), expected("provider", 1, 3));
+}
+
+#[test]
+fn a_key_that_was_made_for_the_host_is_the_only_one() {
+    let mut lab = web();
+    lab.settings.host_password = Some(Secret::new("pw"));
+    lab.file("id_ed25519", "key");
+    lab.login = SshLogin { key: Some(Secret::new("made")), ..SshLogin::default() };
+    assert_eq!(lab.credentials(), ["key made"]);
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub(super) async fn log_in(
         }
         let (what, method) = match credential {
             Credential::KeyFile { path, .. } => (format!("key `{}`", path.display()), MethodKind::PublicKey),
+            Credential::Key(_) => ("the key that was made for the host".to_owned(), MethodKind::PublicKey),
             Credential::Agent => ("agent".to_owned(), MethodKind::PublicKey),
             Credential::Password(_) if offered.contains(&MethodKind::Password) => {
                 ("password".to_owned(), MethodKind::Password)
@@ -78,6 +79,21 @@ pub(super) async fn log_in(
             continue;
         }
         let answer = match credential {
+            Credential::Key(text) => {
+                let key = match keys::decode_secret_key(text.expose(), None) {
+                    Ok(key) => key,
+                    Err(error) => {
+                        attempts.note(&what, &error.to_string());
+                        continue;
+                    }
+                };
+                if !attempts.another() {
+                    break;
+                }
+                let hash = handle.best_supported_rsa_hash().await.map_err(gone)?.flatten();
+                let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
+                handle.authenticate_publickey(&target.user, key).await.map_err(gone)?
+            }
             Credential::KeyFile { path, passphrase, named } => {
                 let key = match key_file(path, passphrase.as_ref()).await {
                     Ok(key) => key,

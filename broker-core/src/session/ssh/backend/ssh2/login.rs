@@ -89,6 +89,7 @@ impl Login<'_, '_> {
         for (index, credential) in credentials.iter().enumerate() {
             let answer = match credential {
                 Credential::KeyFile { path, passphrase, named } => self.key_file(path, passphrase.as_ref(), *named)?,
+                Credential::Key(text) => self.key(text)?,
                 Credential::Agent => {
                     let later = credentials[index + 1..].iter().filter(|other| **other != Credential::Agent).count();
                     self.agent(only_one, later)?
@@ -169,6 +170,16 @@ impl Login<'_, '_> {
         // The server has not heard of it.
         self.left += 1;
         if key.locked { because("the passphrase does not open it") } else { because(&format!("libssh2: {reason}")) }
+    }
+
+    /// A key that is at hand.
+    fn key(&mut self, text: &Secret) -> Result<Answer, End> {
+        let what = "the key that was made for the host";
+        if !self.offers("publickey") {
+            return Ok(Answer::No(format!("{what} (not tried: the server takes no keys)")));
+        }
+        let (session, user) = (self.session, self.user);
+        self.attempt(what, || session.userauth_pubkey_memory(user, None, text.expose(), None))
     }
 
     /// Tries the identities of the agent, and leaves an attempt for each of the credentials that come later.

@@ -1,0 +1,444 @@
+//! Making a host: a key pair, a server, a floating address, each with the host's id from its first moment; or nothing.
+//!
+//! What was made so far is kept in [`Made`], and whatever goes wrong removes it. A request that makes something and gets
+//! no answer is not sent again: what it may have made is looked for by the id that it carries.
+
+pub(crate) mod facts;
+pub(crate) mod key;
+pub(crate) mod ready;
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use broker_core::HostId;
+use broker_core::provider::{ErrorKind, HostFacts, ID_LABEL, Order, ProviderError};
+use serde_json::{Value, json};
+
+use self::key::OwnKey;
+use crate::OpenStackProvider;
+use crate::api::compute::{self, Server};
+use crate::api::network;
+use crate::client::{CallError, Client, kind_of_words};
+use crate::release::Parts;
+use crate::request::{Plug, Spec, Wait};
+use crate::resolve::Resolved;
+
+/// What the journal knows a server's id by while it is being made.
+pub(crate) const HANDLE_SERVER: &str = "server";
+
+/// What the journal has the private key under. The name says that it is a secret.
+pub(crate) const HANDLE_KEY: &str = "ssh_private_key";
+
+/// How often what may have been made is looked for, and with what pauses between.
+const LOOKS: u32 = 8;
+
+/// How long to wait before a server that found no room is asked for once more.
+const SECOND_TRY: Duration = Duration::from_secs(2);
+
+/// The key pair of a host's own.
+pub(crate) fn keypair_name(id: HostId) -> String {
+    format!("broker-{id}")
+}
+
+/// What tells a host's resources from all others: a server's tag, a floating address's description.
+pub(crate) fn mark(id: HostId) -> String {
+    format!("{ID_LABEL}={id}")
+}
+
+/// A host in the making.
+struct Making<'a> {
+    provider: &'a OpenStackProvider,
+    client: Client,
+    order: &'a Order,
+    spec: &'a Spec,
+    resolved: &'a Resolved,
+    name: String,
+}
+
+/// What was made so far.
+#[derive(Debug, Default)]
+struct Made {
+    server: Option<String>,
+    /// Whether a server may have been made that was not found.
+    perhaps: bool,
+    /// Whether it is in `ERROR` because no machine had room for it.
+    had_no_room: bool,
+}
+
+impl OpenStackProvider {
+    pub(crate) async fn check_out(&self, order: &Order) -> Result<HostFacts, ProviderError> {
+        let spec = Spec::read(order, &self.settings)?;
+        let place = self.place().await?;
+        let client = self.client.expecting(Some(&place));
+        let resolved = self.known.resolve(&client, &spec, false).await?;
+        let prefix = self.settings.name_prefix.clone().unwrap_or_else(|| order.owner.user.clone());
+        let name = spec.name.clone().unwrap_or_else(|| format!("{prefix}-{}", order.id.short()));
+        let making = Making { provider: self, client, order, spec: &spec, resolved: &resolved, name };
+        making.run().await
+    }
+
+    /// Looks at a whole batch: what it names, whether that fits together, and whether there is room for it.
+    pub(crate) async fn look_at(&self, orders: &[Order]) -> Result<(), ProviderError> {
+        let place = self.place().await?;
+        let client = self.client.expecting(Some(&place));
+        let (mut servers, mut cores, mut ram) = (0, 0, 0);
+        let mut seen: Vec<Spec> = Vec::new();
+        for order in orders {
+            let spec = Spec::read(order, &self.settings)?;
+            let is_new = !seen.contains(&spec);
+            let asking = self.known.resolve(&client, &spec, is_new && seen.is_empty());
+            let resolved = tokio::select! {
+                resolved = asking => resolved?,
+                () = order.cancelled() => return Err(cancelled(&spec.image)),
+            };
+            if is_new {
+                fits(&resolved)?;
+                if let Some(key) = &spec.key_name {
+                    has_keypair(&client, key).await?;
+                }
+                seen.push(spec);
+            }
+            servers += 1;
+            cores += resolved.flavor.vcpus;
+            ram += resolved.flavor.ram;
+        }
+        let limits = match compute::limits(&client).await {
+            Ok(limits) => limits,
+            // Not everybody may look at them. Then the cloud says it when a server is made.
+            Err(error) if matches!(error.status(), Some(403 | 404)) => return Ok(()),
+            Err(error) => return Err(error.at("could not look at the quota")),
+        };
+        let project = client.token().await?.project.name.clone();
+        for (what, wanted, used, most) in [
+            ("servers", servers, limits.total_instances_used, limits.max_total_instances),
+            ("cores", cores, limits.total_cores_used, limits.max_total_cores),
+            ("MiB of memory", ram, limits.total_ram_used, limits.max_total_ram),
+        ] {
+            if most >= 0 && used + wanted > most {
+                let message = format!(
+                    "the quota of project `{project}` does not do: {wanted} {what} are wanted, and {used} of {most} are used"
+                );
+                return Err(ProviderError::new(ErrorKind::Quota, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server of the flavor can hold the image.
+fn fits(resolved: &Resolved) -> Result<(), ProviderError> {
+    const GIB: i64 = 1 << 30;
+    let Resolved { image, flavor, networks, .. } = resolved;
+    let bad = |kind, message| Err(ProviderError::new(kind, message));
+    if !image.status.is_empty() && image.status != "active" {
+        let message = format!("image `{}` is `{}`, and cannot be used", image.name, image.status);
+        return bad(ErrorKind::Conflict, message);
+    }
+    if image.min_ram > flavor.ram {
+        let message = format!(
+            "image `{}` needs {} MiB of memory, and flavor `{}` has {}",
+            image.name, image.min_ram, flavor.name, flavor.ram
+        );
+        return bad(ErrorKind::BadRequest, message);
+    }
+    let taken = image.virtual_size.or(image.size).unwrap_or_default();
+    let needed = image.min_disk.max(taken / GIB + i64::from(taken % GIB > 0));
+    // A flavor without a disk takes as much as the image needs.
+    if flavor.disk > 0 && needed > flavor.disk {
+        let message = format!(
+            "image `{}` needs a disk of {needed} GiB, and flavor `{}` has one of {} GiB",
+            image.name, flavor.name, flavor.disk
+        );
+        return bad(ErrorKind::BadRequest, message);
+    }
+    match networks.iter().find(|network| network.subnets.is_empty()) {
+        Some(network) => {
+            let message = format!("network `{}` has no subnet, so that a server would have no address", network.name);
+            bad(ErrorKind::BadRequest, message)
+        }
+        None => Ok(()),
+    }
+}
+
+async fn has_keypair(client: &Client, name: &str) -> Result<(), ProviderError> {
+    match compute::keypair(client, name).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_missing() => {
+            Err(ProviderError::new(ErrorKind::NotFound, format!("there is no key pair `{name}`")))
+        }
+        Err(error) => Err(error.at(format!("could not look for key pair `{name}`"))),
+    }
+}
+
+fn cancelled(name: &str) -> ProviderError {
+    ProviderError::new(ErrorKind::Cancelled, format!("server `{name}` is not wanted any more"))
+}
+
+impl Making<'_> {
+    async fn run(&self) -> Result<HostFacts, ProviderError> {
+        if self.order.is_cancelled() {
+            return Err(cancelled(&self.name));
+        }
+        let mut is_last = false;
+        loop {
+            let mut made = Made::default();
+            let error = match self.make(&mut made).await {
+                Ok(facts) => return Ok(facts),
+                Err(error) => error,
+            };
+            self.order.progress("taking back what was made");
+            let again = made.had_no_room && !is_last;
+            let error = self.undo(made, error).await;
+            if !again || error.may_exist() || self.order.is_cancelled() {
+                return Err(error);
+            }
+            // Nova says this too where its scheduler was overtaken by others, or did not hear from Placement in time.
+            is_last = true;
+            self.order.progress("there was no room: trying once more");
+            tokio::select! {
+                () = tokio::time::sleep(SECOND_TRY) => {}
+                () = self.order.cancelled() => return Err(cancelled(&self.name)),
+            }
+        }
+    }
+
+    /// Removes what was made, and returns the error that made it necessary, with the removal's own where that failed too.
+    async fn undo(&self, made: Made, error: ProviderError) -> ProviderError {
+        let parts = Parts {
+            servers: made.server.into_iter().collect(),
+            may_have_floating: self.spec.floating.is_some(),
+            may_have_keypair: self.spec.key_name.is_none(),
+        };
+        match self.provider.remove(&self.client, self.order.id, &parts, &self.name).await {
+            Ok(()) if made.perhaps => error.leaving_something(),
+            Ok(()) => error,
+            Err(removal) => {
+                let message = format!("{error}; and what was made could not be taken back");
+                ProviderError::new(error.kind(), message).source(removal).leaving_something()
+            }
+        }
+    }
+
+    async fn make(&self, made: &mut Made) -> Result<HostFacts, ProviderError> {
+        let own_key = match &self.spec.key_name {
+            Some(_) => None,
+            None => Some(OwnKey::generate()?),
+        };
+        let mut handle = serde_json::Map::new();
+        if let Some(key) = &own_key {
+            handle.insert(HANDLE_KEY.to_owned(), json!(key.private.expose()));
+            // In the journal before there is a server that nothing else opens.
+            let (noted, created) =
+                tokio::join!(self.order.made(Value::Object(handle.clone())), self.create_keypair(&key.public));
+            created.and(noted)?;
+        }
+        if self.order.is_cancelled() {
+            return Err(cancelled(&self.name));
+        }
+        self.order.progress(format!("making server `{}`", self.name));
+        let key_name = self.spec.key_name.clone().unwrap_or_else(|| keypair_name(self.order.id));
+        // Not cut short by a cancellation: an answer that nobody waits for is a server that nobody knows.
+        let id = self.create_server(&key_name, made).await?;
+        made.server = Some(id.clone());
+        handle.insert(HANDLE_SERVER.to_owned(), json!(id));
+        let had_no_room = &mut made.had_no_room;
+        let rest = async {
+            // The journal and the cloud work at the same time.
+            let (noted, finished) = tokio::join!(self.order.made(Value::Object(handle)), self.finish(&id, had_no_room));
+            noted.and(finished)
+        };
+        tokio::select! {
+            outcome = rest => outcome,
+            () = self.order.cancelled() => Err(cancelled(&self.name)),
+        }
+    }
+
+    /// From a server that is being built to a host that can be used.
+    async fn finish(&self, id: &str, had_no_room: &mut bool) -> Result<HostFacts, ProviderError> {
+        let mut server = self.until_active(id, had_no_room).await?;
+        if self.resolved.pool.is_some() {
+            self.order.progress("taking a floating address");
+            self.take_floating(&server).await?;
+            server = self.until_it_shows(id).await?;
+        }
+        if self.spec.wait == Wait::Ssh {
+            self.until_ssh(&server).await?;
+        }
+        let token = self.client.token().await?;
+        let image = &self.resolved.image;
+        let mut told = facts::of_server(&server, Some(image), &self.client, &token, self.spec.family);
+        told.ssh_port = self.spec.ssh_port.filter(|port| *port != 22);
+        let user = self.spec.user.as_deref().or_else(|| image.property("os_admin_user"));
+        if let Some(user) = user {
+            told.facts.insert(facts::USER.to_owned(), json!(user));
+        }
+        if let Some(line) = &self.spec.ready_command {
+            self.until_command(&server, &told, line).await?;
+        }
+        Ok(told)
+    }
+
+    /// Nova knows a key pair by its name, so that one that is there already with this key is ours.
+    async fn create_keypair(&self, public: &str) -> Result<(), ProviderError> {
+        let name = keypair_name(self.order.id);
+        let failed = |error: CallError| error.at(format!("could not make key pair `{name}`"));
+        let first = match compute::create_keypair(&self.client, &name, public).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.may_be_done() => error,
+            Err(error) => return Err(failed(error)),
+        };
+        tracing::debug!(error = ?first, name, "there was no answer: looking for the key pair.");
+        match compute::keypair(&self.client, &name).await {
+            Ok(found) if found.public_key.trim() == public => Ok(()),
+            Ok(_) => Err(failed(first)),
+            // One of a name is all there can be, so that asking once more makes no second one.
+            Err(error) if error.is_missing() => match compute::create_keypair(&self.client, &name, public).await {
+                Err(error) if error.status() != Some(409) => Err(failed(error).leaving_something()),
+                _ => Ok(()),
+            },
+            Err(error) => Err(failed(error).leaving_something()),
+        }
+    }
+
+    async fn create_server(&self, key_name: &str, made: &mut Made) -> Result<String, ProviderError> {
+        let body = self.body(key_name);
+        let error = match compute::create_server(&self.client, &body).await {
+            Ok(id) => return Ok(id),
+            Err(error) => error,
+        };
+        let may_be_done = error.may_be_done();
+        let failed = error.at(format!(
+            "could not make server `{}` of image `{}` and flavor `{}`",
+            self.name, self.spec.image, self.spec.flavor
+        ));
+        if !may_be_done {
+            return Err(failed);
+        }
+        tracing::debug!(error = %failed, name = self.name, "there was no answer: looking for the server.");
+        made.perhaps = true;
+        let mut pause = Duration::from_millis(250);
+        for _ in 0..LOOKS {
+            let found = self.provider.servers_of(&self.client, self.order.id).await;
+            match found.map(|found| found.into_iter().next()) {
+                Ok(Some(server)) => {
+                    made.perhaps = false;
+                    return Ok(server.id);
+                }
+                Ok(None) => tokio::time::sleep(pause).await,
+                Err(_) => break,
+            }
+            if self.order.is_cancelled() {
+                break;
+            }
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        Err(failed)
+    }
+
+    fn body(&self, key_name: &str) -> Value {
+        let spec = self.spec;
+        let mut server = json!({
+            "name": self.name,
+            "imageRef": self.resolved.image.id,
+            "flavorRef": self.resolved.flavor.id,
+            "key_name": key_name,
+            "metadata": spec.metadata,
+            "networks": self.plugs(),
+        });
+        let mut put = |name: &str, value: Value| {
+            if let Some(server) = server.as_object_mut() {
+                server.insert(name.to_owned(), value);
+            }
+        };
+        if !spec.security_groups.is_empty() {
+            put("security_groups", spec.security_groups.iter().map(|name| json!({ "name": name })).collect());
+        }
+        if let Some(zone) = &spec.zone {
+            put("availability_zone", json!(zone));
+        }
+        if let Some(data) = &spec.user_data {
+            put("user_data", json!(STANDARD.encode(data)));
+        }
+        if let Some(drive) = spec.config_drive {
+            put("config_drive", json!(drive));
+        }
+        if self.client.minor() >= compute::TAGS {
+            let mut tags = vec![mark(self.order.id)];
+            tags.extend(spec.tags.iter().cloned());
+            put("tags", json!(tags));
+        }
+        let mut body = json!({ "server": server });
+        if let (Some(group), Some(body)) = (&spec.group, body.as_object_mut()) {
+            body.insert("os:scheduler_hints".to_owned(), json!({ "group": group }));
+        }
+        body
+    }
+
+    fn plugs(&self) -> Vec<Value> {
+        let mut networks = self.resolved.networks.iter();
+        let mut plugs: Vec<Value> = Vec::new();
+        for plug in &self.spec.plugs {
+            match plug {
+                Plug::Port(port) => plugs.push(json!({ "port": port })),
+                Plug::Network { address, .. } => {
+                    if let Some(network) = networks.next() {
+                        plugs.push(match address {
+                            Some(address) => json!({"uuid": network.id, "fixed_ip": address.to_string()}),
+                            None => json!({ "uuid": network.id }),
+                        });
+                    }
+                }
+            }
+        }
+        // Nobody named one: the only one there is.
+        plugs.extend(networks.map(|network| json!({ "uuid": network.id })));
+        plugs
+    }
+
+    async fn take_floating(&self, server: &Server) -> Result<(), ProviderError> {
+        let Some(pool) = &self.resolved.pool else { return Ok(()) };
+        let fixed = facts::fixed_ipv4(server)?;
+        let doing =
+            || format!("could not take a floating address from network `{}` for server `{}`", pool.name, self.name);
+        let ports = network::ports(&self.client, &format!("device_id={}", server.id)).await;
+        let ports = ports.map_err(|error| error.at(doing()))?;
+        let port =
+            ports.iter().find(|port| port.fixed_ips.iter().any(|ip| ip.ip_address == fixed)).ok_or_else(|| {
+                ProviderError::new(ErrorKind::Failed, format!("{}: no port of it has the address `{fixed}`", doing()))
+            })?;
+        let mark = mark(self.order.id);
+        let error = match network::create_floating_ip(&self.client, &pool.id, &port.id, fixed, &mark).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if error.may_be_done() {
+            let mut pause = Duration::from_millis(250);
+            for _ in 0..LOOKS {
+                match network::floating_ips(&self.client, &mark).await {
+                    Ok(found) if !found.is_empty() => return Ok(()),
+                    Ok(_) => tokio::time::sleep(pause).await,
+                    Err(_) => break,
+                }
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+        }
+        Err(error.at(doing()))
+    }
+
+    /// What a server in `ERROR` says about itself.
+    fn broken(&self, server: &Server) -> ProviderError {
+        let why = server.fault.as_ref().map(|fault| fault.message.trim().trim_end_matches('.')).unwrap_or_default();
+        let kind = kind_of_words(why).unwrap_or(ErrorKind::Failed);
+        let why = if why.is_empty() { "it does not say why" } else { why };
+        let message = if why.contains("No valid host") {
+            format!(
+                "no machine of the cloud has room for server `{}` of flavor `{}`: {why}",
+                self.name, self.spec.flavor
+            )
+        } else {
+            format!("server `{}` could not be built: {why}", self.name)
+        };
+        ProviderError::new(kind, message)
+    }
+}

@@ -1,0 +1,77 @@
+use serde_json::json;
+
+use super::*;
+
+fn page(value: Value) -> serde_json::Map<String, Value> {
+    value.as_object().cloned().unwrap()
+}
+
+#[test]
+fn the_next_page_is_read_in_every_form() {
+    let links = json!({"servers_links": [{"rel": "next", "href": "http://n/v2.1/servers?limit=1&marker=abc"}]});
+    assert_eq!(next_marker(&page(links), "servers").as_deref(), Some("abc"));
+    let glance = json!({"next": "/v2/images?limit=1&marker=def", "first": "/v2/images?limit=1"});
+    assert_eq!(next_marker(&page(glance), "images").as_deref(), Some("def"));
+    let back = json!({"networks_links": [{"rel": "previous", "href": "http://n/v2.0/networks?marker=x"}]});
+    assert_eq!(next_marker(&page(back), "networks"), None);
+    assert_eq!(next_marker(&page(json!({})), "servers"), None);
+}
+
+#[test]
+fn markers_are_put_into_paths() {
+    assert_eq!(with_marker("/servers", "a"), "/servers?marker=a");
+    assert_eq!(with_marker("/servers?limit=2", "a"), "/servers?limit=2&marker=a");
+    assert_eq!(with_marker("/servers?marker=a&limit=2", "b"), "/servers?limit=2&marker=b");
+}
+
+#[test]
+fn the_newest_version_of_a_cloud_is_in_its_words() {
+    let words = "Version 9.99 is not supported by the API. Minimum is 2.1 and maximum is 2.104.";
+    assert_eq!(newest_minor(words), Some(104));
+    assert_eq!(newest_minor("Not Acceptable"), None);
+}
+
+#[test]
+fn texts_are_encoded() {
+    assert_eq!(encoded("a-b_c.d~9"), "a-b_c.d~9");
+    assert_eq!(encoded("broker.id=x/y z&é"), "broker.id%3Dx%2Fy%20z%26%C3%A9");
+}
+
+#[test]
+fn the_words_of_every_service_are_read() {
+    for (body, words) in [
+        (r#"{"badRequest": {"code": 400, "message": "Can not find requested image"}}"#, "Can not find requested image"),
+        (
+            r#"{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['floatingip'].", "detail": ""}}"#,
+            "Quota exceeded for resources: ['floatingip']",
+        ),
+        (r#"{"message": "No.<br /><br />\n\n\n", "code": "401 Unauthorized"}"#, "No"),
+        ("<html><body>502 Bad Gateway</body></html>", ""),
+        ("plain\n words", "plain words"),
+        ("{}", ""),
+        ("", ""),
+    ] {
+        assert_eq!(error::words_of(body.as_bytes()), words);
+    }
+}
+
+#[test]
+fn refusals_say_what_they_are() {
+    let refusal = |status, words: &str| Refusal { status, words: words.to_owned(), request: Some("req-1".to_owned()) };
+    for (status, words, kind) in [
+        (403, "Quota exceeded for cores, instances: Requested 50, 50", ErrorKind::Quota),
+        (403, "Policy doesn't allow it", ErrorKind::Permission),
+        (409, "Quota exceeded for resources: ['floatingip']", ErrorKind::Quota),
+        (409, "Key pair 'cap-key' already exists", ErrorKind::Conflict),
+        (400, "Port 1 is still in use", ErrorKind::Conflict),
+        (400, "Can not find requested image", ErrorKind::NotFound),
+        (400, "Flavor's disk is too small for requested image", ErrorKind::BadRequest),
+        (500, "Unexpected API Error", ErrorKind::Failed),
+        (404, "", ErrorKind::NotFound),
+    ] {
+        let error = CallError::Refused(refusal(status, words)).at("could not do it");
+        assert_eq!(error.kind(), kind, "{words}");
+        let told = if words.is_empty() { format!("HTTP status {status}") } else { words.to_owned() };
+        assert_eq!(error.to_string(), format!("could not do it: {told} (req-1)"));
+    }
+}

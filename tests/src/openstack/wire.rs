@@ -1,0 +1,272 @@
+//! A way to a cloud that can be made bad: what a provider talks through while a test spoils the connection.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::{Clearance, Service};
+
+/// An address that leads to the services of a cloud, each below a path of its own. It goes on for as long as the process
+/// lives.
+pub struct Wire {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Where each path leads to.
+    routes: Vec<(&'static str, String)>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    way: Way,
+    /// Tokens that the other cloud has given out, and those that have ended.
+    foreign: HashSet<String>,
+    /// How many requests have come.
+    seen: u32,
+    /// All tokens that were given out, in their order.
+    tokens: Vec<String>,
+}
+
+/// What becomes of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// They go to the services, and the answers come back.
+    Fair,
+    /// They are taken, and nothing comes of them.
+    Hanging,
+    /// The connection is cut at once.
+    Cut,
+    /// This one, counting from 1, gets there, and the connection is cut before its answer comes. Later ones are fine.
+    CutAfter(u32),
+    /// As `CutAfter`, but the request does not get there either.
+    CutBefore(u32),
+    /// As `CutAfter`, and all later ones are cut as well.
+    GoneAfter(u32),
+    /// Another cloud answers: it does not know the tokens of the first, and has another project under the same name.
+    Elsewhere {
+        /// The project's name.
+        name: String,
+        /// What the other cloud's project is really called.
+        other: String,
+    },
+}
+
+/// What becomes of one request.
+enum Fate {
+    Pass,
+    PassAndCut,
+    Cut,
+    Unknown,
+}
+
+impl Wire {
+    /// Listens on this machine, and leads to the services that a clearance has the addresses of.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot listen.
+    pub fn start(to: &Clearance) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let services = [
+            ("/identity", Service::Identity),
+            ("/compute", Service::Compute),
+            ("/network", Service::Network),
+            ("/image", Service::Image),
+        ];
+        let shared = Arc::new(Shared {
+            routes: services.map(|(path, service)| (path, to.address(service))).to_vec(),
+            state: Mutex::new(State { way: Way::Fair, foreign: HashSet::new(), seen: 0, tokens: Vec::new() }),
+            changed: Condvar::new(),
+        });
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (shared, stream) = (Arc::clone(&serving), stream.unwrap());
+                std::thread::spawn(move || {
+                    // Whoever talked has hung up.
+                    drop(shared.serve(&stream));
+                    drop(stream.shutdown(Shutdown::Both));
+                });
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where it listens: host and port.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The settings that lead a provider through here.
+    pub fn settings(&self) -> String {
+        let at = |path: &str| format!("http://{}{path}", self.address);
+        format!(
+            "auth_url: '{}', compute_endpoint_override: '{}', network_endpoint_override: '{}', \
+             image_endpoint_override: '{}'",
+            at("/identity/v3"),
+            at("/compute/v2.1"),
+            at("/network/v2.0"),
+            at("/image/v2")
+        )
+    }
+
+    /// What becomes of requests from now on, those that hang among them.
+    pub fn lead(&self, way: Way) {
+        self.shared.state.lock().unwrap().way = way;
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether a cut that was asked for has not happened yet.
+    pub fn has_yet_to_cut(&self) -> bool {
+        matches!(self.shared.state.lock().unwrap().way, Way::CutAfter(1..) | Way::CutBefore(1..) | Way::GoneAfter(1..))
+    }
+
+    /// The tokens that were given out so far, in their order.
+    pub fn tokens(&self) -> Vec<String> {
+        self.shared.state.lock().unwrap().tokens.clone()
+    }
+
+    /// Has all tokens that were given out so far refused from now on, and returns them.
+    pub fn expire_tokens(&self) -> Vec<String> {
+        let mut state = self.shared.state.lock().unwrap();
+        let tokens = state.tokens.clone();
+        state.foreign.extend(tokens.iter().cloned());
+        tokens
+    }
+
+    /// How many requests have come so far.
+    pub fn requests(&self) -> u32 {
+        self.shared.state.lock().unwrap().seen
+    }
+}
+
+/// A request as it came.
+struct Request {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn read(from: &TcpStream) -> io::Result<Option<Self>> {
+        let mut reader = BufReader::new(from);
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut headers = Vec::new();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.parse().map_err(io::Error::other)?;
+            }
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        Ok(Some(Self { method, path, headers, body }))
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-auth-token")).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Shared {
+    fn serve(&self, client: &TcpStream) -> io::Result<()> {
+        let Some(mut request) = Request::read(client)? else { return Ok(()) };
+        let fate = self.fate(&request);
+        if let Way::Elsewhere { name, other } = self.state.lock().unwrap().way.clone() {
+            let text = String::from_utf8_lossy(&request.body);
+            request.body = text.replace(&format!("\"{name}\""), &format!("\"{other}\"")).into_bytes();
+        }
+        match fate {
+            Fate::Cut => return Ok(()),
+            Fate::Unknown => {
+                let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                return { client }.write_all(answer.as_bytes());
+            }
+            Fate::Pass | Fate::PassAndCut => {}
+        }
+        let answer = self.forward(&request)?;
+        self.remember(&answer);
+        match fate {
+            Fate::PassAndCut => Ok(()),
+            _ => { client }.write_all(&answer),
+        }
+    }
+
+    fn forward(&self, request: &Request) -> io::Result<Vec<u8>> {
+        let route = self.routes.iter().find(|(path, _)| request.path.starts_with(path));
+        let (prefix, base) = route.ok_or_else(|| io::Error::other(request.path.clone()))?;
+        // The provider's addresses have the version in them, and so have the services'.
+        let rest = &request.path[prefix.len()..];
+        let behind = rest.get(1..).and_then(|rest| rest.find('/')).map_or("", |at| &rest[at + 1..]);
+        let (place, path) = base.trim_start_matches("http://").split_once('/').unwrap_or_default();
+        let mut head = format!("{} /{path}{behind} HTTP/1.1\r\n", request.method);
+        for (name, value) in &request.headers {
+            let value = match name.to_ascii_lowercase().as_str() {
+                "connection" | "content-length" => continue,
+                "host" => place,
+                _ => value,
+            };
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", request.body.len()));
+        let mut service = TcpStream::connect(place)?;
+        service.write_all(&[head.as_bytes(), &request.body].concat())?;
+        let mut answer = Vec::new();
+        service.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// Notes the tokens that are given out.
+    fn remember(&self, answer: &[u8]) {
+        let text = String::from_utf8_lossy(answer);
+        let token = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("x-subject-token").then(|| value.trim().to_owned())
+        });
+        let Some(token) = token else { return };
+        let mut state = self.state.lock().unwrap();
+        if matches!(state.way, Way::Elsewhere { .. }) {
+            state.foreign.insert(token.clone());
+        }
+        state.tokens.push(token);
+    }
+
+    fn fate(&self, request: &Request) -> Fate {
+        let mut state = self.state.lock().unwrap();
+        state.seen += 1;
+        loop {
+            let State { way, foreign, .. } = &mut *state;
+            let is_foreign = request.token().map(|token| foreign.contains(token));
+            let (left, cut) = match way {
+                Way::Hanging => {
+                    state = self.changed.wait(state).unwrap();
+                    continue;
+                }
+                Way::Fair if is_foreign == Some(true) => return Fate::Unknown,
+                Way::Elsewhere { .. } if is_foreign == Some(false) => return Fate::Unknown,
+                Way::Fair | Way::Elsewhere { .. } => return Fate::Pass,
+                Way::Cut | Way::GoneAfter(0) => return Fate::Cut,
+                Way::CutAfter(left) | Way::GoneAfter(left) => (left, Fate::PassAndCut),
+                Way::CutBefore(left) => (left, Fate::Cut),
+            };
+            let now = *left == 1;
+            *left = left.saturating_sub(1);
+            return if now { cut } else { Fate::Pass };
+        }
+    }
+}

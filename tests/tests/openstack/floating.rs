@@ -1,0 +1,77 @@
+//! Floating addresses: taken from a pool, and given back.
+
+use broker_tests::openstack::Service;
+use serde_json::json;
+
+use crate::Lab;
+
+/// Connects the project's network with the outer one.
+fn with_router() -> Lab {
+    let lab = Lab::new();
+    let user = &lab.project().user;
+    let public = user.get_json(Service::Network, "/networks?name=public")["networks"][0]["id"].clone();
+    let subnets = user.get_json(Service::Network, &format!("/subnets?project_id={}", user.project));
+    let router = json!({"router": {"name": "router", "external_gateway_info": {"network_id": public}}});
+    let router = user.post(Service::Network, "/routers", &router)["router"]["id"].as_str().unwrap().to_owned();
+    let subnet = json!({"subnet_id": subnets["subnets"][0]["id"]});
+    let path = format!("/routers/{router}/add_router_interface");
+    assert_eq!(user.ask("PUT", Service::Network, &path, Some(&subnet)).status, 200);
+    lab
+}
+
+fn without_router(lab: &Lab) {
+    let user = &lab.project().user;
+    for router in user.get_json(Service::Network, "/routers")["routers"].as_array().unwrap() {
+        let path = format!("/routers/{}", router["id"].as_str().unwrap());
+        let subnets = user.get_json(Service::Network, &format!("/subnets?project_id={}", user.project));
+        let subnet = json!({"subnet_id": subnets["subnets"][0]["id"]});
+        user.ask("PUT", Service::Network, &format!("{path}/remove_router_interface"), Some(&subnet));
+        user.delete(Service::Network, &path);
+    }
+}
+
+#[test]
+fn an_address_is_taken_and_given_back() {
+    let lab = with_router();
+    lab.broker("checkout --ostack-image tiny --ostack-floating-network public");
+    let host = &lab.inventory()[0];
+    let address = host["address"].as_str().unwrap();
+    assert!(address.starts_with("172.24.5."), "{host}");
+    assert_eq!(host["floating_ip"], address);
+    assert_eq!(lab.broker("exec 0 -- whoami").stdout, "debian\n");
+    let id = host["id"].as_str().unwrap();
+    let floating = lab.project().user.get_json(Service::Network, "/floatingips");
+    assert_eq!(floating["floatingips"][0]["description"], format!("broker.id={id}"));
+    lab.broker("checkin 0");
+    lab.nothing_is_left();
+
+    // One that is left alone by its server is still the host's.
+    lab.broker("checkout --ostack-image tiny --ostack-floating-network public");
+    let id = lab.inventory()[0]["id"].as_str().unwrap().parse().unwrap();
+    let user = &lab.project().user;
+    let floating = user.get_json(Service::Network, "/floatingips")["floatingips"][0]["id"].clone();
+    let path = format!("/floatingips/{}", floating.as_str().unwrap());
+    let alone = json!({"floatingip": {"port_id": null}});
+    assert_eq!(user.ask("PUT", Service::Network, &path, Some(&alone)).status, 200);
+    lab.project().remove(id);
+    assert_eq!(lab.project().hosts().into_iter().collect::<Vec<_>>(), [id]);
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+
+    let quota = json!({"quota": {"floatingip": 0}});
+    let admin = lab.tenant.lab.admin();
+    let path = format!("/quotas/{}", lab.project().user.project);
+    assert_eq!(admin.ask("PUT", Service::Network, &path, Some(&quota)).status, 200);
+    let says = lab.fails("checkout --ostack-image tiny --ostack-floating-network public", 7);
+    assert!(says.contains("floating address") && says.contains("Quota exceeded"), "{says}");
+    lab.nothing_is_left();
+    without_router(&lab);
+}
+
+#[test]
+fn an_inner_network_is_no_pool() {
+    let lab = Lab::new();
+    let says = lab.fails("checkout --ostack-image tiny --ostack-floating-network case-net", 7);
+    assert!(says.contains("network `case-net` is no external one"), "{says}");
+    lab.nothing_is_left();
+}
