@@ -45,12 +45,14 @@ struct Pool {
 struct Held {
     pool: Arc<Pool>,
     connection: Arc<dyn Connection>,
+    /// Whether it is known what became of the channel. One that nobody waited for any more may have a command.
+    is_settled: bool,
     _room: OwnedSemaphorePermit,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.connection.takes() == Takes::None {
+        if !self.is_settled || self.connection.takes() == Takes::None {
             return;
         }
         let mut idle = self.pool.idle.lock();
@@ -84,7 +86,7 @@ impl OneEach {
                 }
             }
         };
-        Ok(Held { pool: Arc::clone(&self.pool), connection, _room: room })
+        Ok(Held { pool: Arc::clone(&self.pool), connection, is_settled: false, _room: room })
     }
 
     fn idle(&self) -> Option<Arc<dyn Connection>> {
@@ -100,8 +102,10 @@ impl Connection for OneEach {
         if let Start::Tcp { .. } = start {
             return self.pool.first.open(start).await;
         }
-        let held = self.hold().await?;
-        let channel = held.connection.open(start).await?;
+        let mut held = self.hold().await?;
+        let opened = held.connection.open(start).await;
+        held.is_settled = true;
+        let channel = opened?;
         let input = channel.input.clone();
         drop(tokio::spawn(async move {
             input.closed().await;
