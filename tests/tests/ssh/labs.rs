@@ -30,8 +30,11 @@ fn sshd_lets_in_by_key_and_ends_with_all_it_started() {
     assert_eq!(works(server.client("ssh").args(["lab", "echo works"])), "works\n");
     std::fs::write(server.directory().join("batch"), "pwd\n").unwrap();
     works(server.client("sftp").arg("-b").arg(server.directory().join("batch")).arg("lab"));
-    let mut running = server.client("ssh").args(["lab", "sleep 1000"]).spawn().unwrap();
-    wait::until("the command", || server.connections() == 1);
+    wait::until("the end of those before", || server.connections() == 0);
+    let begun = server.directory().join("begun");
+    let line = format!("touch '{}'; sleep 1000", begun.display());
+    let mut running = server.client("ssh").args(["lab", &line]).spawn().unwrap();
+    wait::until("the command", || begun.exists());
     server.drop_connections();
     assert!(!running.wait().unwrap().success());
     assert_eq!(works(server.client("ssh").args(["lab", "echo again"])), "again\n");
