@@ -272,7 +272,7 @@ impl<'a> App<'a> {
                     cut = signals.next() => match self.stopped.get() {
                         None => {
                             self.console.note("stopping, and settling what is under way; once more leaves at once");
-                            self.broker.stop();
+                            self.broker.halt();
                             self.stopped.set(Some(cut));
                         }
                         Some(_) => leave(cut),

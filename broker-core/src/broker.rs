@@ -406,8 +406,12 @@ impl Broker {
         let all = async move {
             let concurrency = core.concurrency();
             let running = records.into_iter().enumerate().map(|(at, record)| {
-                let outcome = work(Arc::clone(&core), record.clone());
-                outcome.map(move |outcome| (at, (record, outcome)))
+                let begin = work(Arc::clone(&core), record.clone());
+                let halt = &core.halt;
+                async move {
+                    let outcome = if halt.is_cancelled() { Err(not_begun(doing, &record)) } else { begin.await };
+                    (at, (record, outcome))
+                }
             });
             let mut done: Vec<_> = stream::iter(running).buffer_unordered(concurrency).collect().await;
             done.sort_by_key(|(at, _)| *at);
@@ -555,6 +559,13 @@ impl Broker {
     /// undone. Their calls return as soon as that is settled. Further checkouts of this broker are cancelled too.
     pub fn stop(&self) {
         self.core.stop.cancel();
+    }
+
+    /// As [`stop`](Self::stop), and begins nothing more with hosts that there are: checkins and extensions that stand in
+    /// line end with an error of kind [`Cancelled`](ErrorKind::Cancelled). Those that have begun come to their end.
+    pub fn halt(&self) {
+        self.core.halt.cancel();
+        self.stop();
     }
 
     /// The settings in use.
@@ -739,6 +750,14 @@ impl Limit {
 
 fn cancelled() -> ProviderError {
     ProviderError::new(ErrorKind::Cancelled, "it was cancelled")
+}
+
+fn not_begun(doing: &str, record: &HostRecord) -> Error {
+    let (number, host) = (record.number, record.label());
+    Error::Provider {
+        doing: format!("host {number} (`{host}`) is left as it is: {doing} was not begun"),
+        source: cancelled(),
+    }
 }
 
 /// Releases a host again because another one of its batch could not be had.

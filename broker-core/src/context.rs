@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) guarding: Guarding,
     steps: broadcast::Sender<Progress>,
     pub(crate) stop: CancellationToken,
+    /// Once it is cancelled nothing begins any more with hosts that there are.
+    pub(crate) halt: CancellationToken,
 }
 
 impl Core {
@@ -79,6 +81,7 @@ impl Core {
             guarding: Guarding::new(guardian),
             steps: broadcast::channel(STEPS).0,
             stop: STOP_ALL.child_token(),
+            halt: CancellationToken::new(),
         }
     }
 

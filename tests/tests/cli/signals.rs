@@ -160,3 +160,18 @@ fn a_terminal_that_is_closed_undoes_a_checkout() {
     until("the checkout is undone", || env.inventory().is_empty());
     env.assert_nothing_left();
 }
+
+#[test]
+fn what_stands_in_line_is_not_begun_any_more() {
+    for (signal, code) in SIGNALS {
+        let mut env = Env::new();
+        env.check_out("--count 4 --slow-release 1s");
+        env.set("BROKER_thread_limit", "1");
+        let running = env.call("checkin --all --yes").start();
+        until("the first is being released", || reached(&env, Step::Releasing, 1));
+        running.signal(signal);
+        running.finish().exits(code).says("was not begun");
+        assert!(env.made().len() >= 2, "{:?}", env.made());
+        settled(&env);
+    }
+}
