@@ -1,7 +1,7 @@
 //! All that is printed: data on standard output, everything else on standard error. Nothing else prints.
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, IsTerminal, Write as _};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write as _};
 
 use broker::inventory::{HostRecord, Secrets};
 use broker::provider::Table;
@@ -102,6 +102,20 @@ impl Console {
         self.bars.suspend(|| write_all(io::stderr().lock(), data))
     }
 
+    /// Whole records as JSON, an array, without all of its text in memory.
+    pub(crate) fn print_records(&self, records: &[HostRecord], secrets: Secrets) -> Result<(), CommandError> {
+        self.bars.suspend(|| {
+            let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+            let shown = records.iter().map(|record| record.shown(secrets));
+            let written = serde_json::Serializer::pretty(&mut out).collect_seq(shown);
+            written
+                .map_err(io::Error::from)
+                .and_then(|()| out.write_all(b"\n"))
+                .and_then(|()| out.flush())
+                .map_err(unwritten)
+        })
+    }
+
     pub(crate) fn print_value(&self, format: Format, value: &Value) -> Result<(), CommandError> {
         let text = match format {
             Format::Yaml => to_yaml(value),
@@ -112,10 +126,14 @@ impl Console {
 }
 
 fn write_all(mut to: impl io::Write, data: &[u8]) -> Result<(), CommandError> {
-    to.write_all(data).and_then(|()| to.flush()).map_err(|error| match error.kind() {
+    to.write_all(data).and_then(|()| to.flush()).map_err(unwritten)
+}
+
+fn unwritten(error: io::Error) -> CommandError {
+    match error.kind() {
         ErrorKind::BrokenPipe => CommandError::new(Code::BrokenPipe, error),
         _ => CommandError::new(Code::Failed, format!("cannot write to standard output: {error}")),
-    })
+    }
 }
 
 /// An error with the place of the mistake and its causes, a line each.
@@ -213,16 +231,6 @@ pub(crate) fn host_lines(records: &[HostRecord]) -> String {
 /// Whole records, as an array.
 pub(crate) fn records(records: &[HostRecord], secrets: Secrets) -> Value {
     records.iter().map(|record| Value::Object(record.to_json(secrets))).collect()
-}
-
-/// The same as JSON text, without all of it in memory twice.
-pub(crate) fn records_as_json(records: &[HostRecord], secrets: Secrets) -> Vec<u8> {
-    let mut text = Vec::new();
-    let shown = records.iter().map(|record| record.shown(secrets));
-    // What is made of texts and values writes to memory without fail.
-    drop(serde_json::Serializer::pretty(&mut text).collect_seq(shown));
-    text.push(b'\n');
-    text
 }
 
 /// A provider's answer, as a table, or as an array of objects.

@@ -1,5 +1,6 @@
 //! Which values must never be shown.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
@@ -9,16 +10,16 @@ pub const HIDDEN: &str = "***";
 
 /// Whether an argument or setting of this name holds a secret.
 ///
-/// `password`, `passwd`, `passphrase`, `token`, `secret` and `credential` anywhere in the name count, and names that end
-/// in `private_key`, `api_key` or `auth`. Case and dashes do not matter. `token_url` and other names of places do not.
+/// `password`, `passwd`, `passphrase`, `pword`, `token`, `secret` and `credential` anywhere in the name count, and names that
+/// end in `private_key`, `api_key` or `apikey`. Case and dashes do not matter. `token_url` and other names of places do not.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('-', "_");
-    let place = ["_url", "_file", "_path", "_name", "_id", "_ttl", "_filename"].iter().any(|end| name.ends_with(end));
+    let plain = !name.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    let name = if plain { Cow::Borrowed(name) } else { name.to_ascii_lowercase().replace('-', "_").into() };
     let secret = ["password", "passwd", "passphrase", "pword", "token", "secret", "credential"]
         .iter()
         .any(|word| name.contains(word))
         || ["private_key", "api_key", "apikey"].iter().any(|end| name.ends_with(end));
-    secret && !place
+    secret && !["_url", "_file", "_path", "_name", "_id", "_ttl", "_filename"].iter().any(|end| name.ends_with(end))
 }
 
 /// A text that prints as `***`.

@@ -43,7 +43,7 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
         }
         (false, Format::Table) if options.list => app.console.print(list(app, &records).as_bytes())?,
         (false, Format::Table) => app.console.print(table(app, &records).as_bytes())?,
-        (false, Format::Json) => app.console.print(&output::records_as_json(&records, app.secrets()))?,
+        (false, Format::Json) => app.console.print_records(&records, app.secrets())?,
         (false, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
     }
     app.warn_of_leases(&records);

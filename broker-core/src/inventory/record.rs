@@ -243,12 +243,15 @@ impl HostRecord {
         some(to, "exposed_ports", Some(&self.ports).filter(|ports| !ports.is_empty()))?;
         to.put("rev", &self.rev)?;
         to.put("at", &self.at)?;
-        let clashes = |key: &str| FIELDS.contains(&key);
-        for (key, value) in self.facts.iter().filter(|(key, _)| !clashes(key)) {
-            to.put(key, &fact(key, value, secrets))?;
+        let mut clashing = BTreeMap::new();
+        for (key, value) in &self.facts {
+            let value = fact(key, value, secrets);
+            if FIELDS.contains(&key.as_str()) {
+                clashing.insert(key, value);
+            } else {
+                to.put(key, &value)?;
+            }
         }
-        let clashing = self.facts.iter().filter(|(key, _)| clashes(key));
-        let clashing: BTreeMap<_, _> = clashing.map(|(key, value)| (key, fact(key, value, secrets))).collect();
         some(to, "_imported", Some(&clashing).filter(|clashing| !clashing.is_empty()))
     }
 
@@ -312,9 +315,19 @@ pub fn args_to_json(args: &Args, secrets: Secrets) -> Value {
 
 fn fact<'a>(key: &str, value: &'a Value, secrets: Secrets) -> Cow<'a, Value> {
     match secrets {
-        Secrets::Hidden => Cow::Owned(hidden(key, value)),
-        Secrets::Shown => Cow::Borrowed(value),
+        Secrets::Hidden if holds_secret(key, value) => Cow::Owned(hidden(key, value)),
+        Secrets::Hidden | Secrets::Shown => Cow::Borrowed(value),
     }
+}
+
+/// Whether there is anything in a fact to hide.
+fn holds_secret(key: &str, value: &Value) -> bool {
+    !value.is_null() && secrets::is_secret_name(key)
+        || match value {
+            Value::Object(map) => map.iter().any(|(key, value)| holds_secret(key, value)),
+            Value::Array(items) => items.iter().any(|item| holds_secret("", item)),
+            _ => false,
+        }
 }
 
 /// A fact without the secrets in it, by their names, at any depth.
