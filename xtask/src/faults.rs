@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::openstack::Lab;
 use crate::shell::{FEATURES, Result, Workspace, run, say};
 
 /// What is run, how often, and from which seed.
@@ -16,13 +17,28 @@ pub(crate) struct Dose {
 /// The run that is made of tests, by their runner.
 const RUNNERS: &str = "nextest";
 
+/// The run that needs the OpenStack lab.
+const LAB: &str = "openstack";
+
 /// Does the runs in view of the user.
 pub(crate) fn in_view(workspace: &Workspace, dose: &Dose) -> Result {
     let runners = dose.name.as_deref().is_none_or(|name| name == RUNNERS);
     let others = dose.name.as_deref() != Some(RUNNERS);
-    let programs = if others { run(&mut program(workspace, dose)?) } else { Ok(()) };
+    let needs_lab = dose.name.as_deref().is_none_or(|name| name == LAB);
+    let mut lab = if needs_lab { Some(Lab::begin(workspace)?) } else { None };
+    let programs = if others { programs(workspace, dose, lab.as_mut()) } else { Ok(()) };
+    drop(lab);
     let tests = if runners { run(&mut tests(workspace, dose.count)) } else { Ok(()) };
     programs.and(tests)
+}
+
+fn programs(workspace: &Workspace, dose: &Dose, lab: Option<&mut Lab>) -> Result {
+    let mut program = program(workspace, dose)?;
+    if let Some(lab) = lab {
+        lab.wait()?;
+        program.arg("--with-openstack");
+    }
+    run(&mut program)
 }
 
 /// The command that does the runs of the fault program, which is built before.

@@ -29,7 +29,7 @@ cargo xtask COMMAND
   fuzz [NAME] [--seconds N]      only the fuzz targets, or one, N seconds each (30)
   faults [RUN] [--count N] [--seed S]
                                  `broker` and its users killed, cut off and crowded: kill, containers, journal, crowd,
-                                 provider, nextest; N times each (50), a tenth of it with containers
+                                 provider, openstack, nextest; N times each (50), a tenth of it with containers
   bench [NAME] [--quick]         the benchmarks, beside a floor measured in the same run; --quick: fewer rounds, less data
   help                           this page
 ";
@@ -85,17 +85,29 @@ fn run(task: Task) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that a build and the tests need.
+/// Everything that a build and the tests need, but the OpenStack lab.
 fn set_up(workspace: &Workspace, podman: bool) -> Result {
     ssh::library(workspace)?;
     ssh::programs(workspace)?;
+    certificates(workspace)?;
     if podman { engines::both(workspace) } else { engines::any(workspace) }
+}
+
+/// What makes certificates for tests of encryption.
+fn certificates(workspace: &Workspace) -> Result {
+    let _lock = workspace.lock()?;
+    if shell::which("openssl").is_some() { Ok(()) } else { shell::install(&["openssl"]) }
 }
 
 fn bench(workspace: &Workspace, name: Option<&str>, quick: bool) -> Result {
     set_up(workspace, false)?;
+    let needs_lab = name.is_none_or(|name| name.contains("openstack"));
+    let mut lab = if needs_lab { Some(openstack::Lab::begin(workspace)?) } else { None };
     shell::run(workspace.cargo().args(["build", "--release", "--bin", "broker"]))?;
     let quick = quick.then_some("--quick");
+    if let Some(lab) = &mut lab {
+        lab.wait()?;
+    }
     shell::run(
         workspace.cargo().args(["bench", "-p", "broker-tests", "--bench", "broker", "--"]).args(name).args(quick),
     )

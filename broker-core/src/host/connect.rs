@@ -131,7 +131,7 @@ impl Host {
         use crate::session::ssh::{self, HostKeyPolicy};
 
         let settings = instance.ssh.as_ref().clone().or(self.core().ssh_settings().await?);
-        let sources = record.clone();
+        let (sources, note) = (record.clone(), login.note.clone());
         let place = self.core().place();
         let resolved = tokio::task::spawn_blocking(move || {
             ssh::resolve::Sources { record: &sources, login, settings, place }.target()
@@ -141,7 +141,13 @@ impl Host {
         if matches!(target.host_key, HostKeyPolicy::Insecure) {
             super::pin::warn_of_insecurity(record, &target.address);
         }
-        let connected = ssh::connect(&target).await.map_err(|error| Error::session(self, error))?;
+        let noted = |error: SessionError| match note {
+            Some(note) if error.kind() == SessionErrorKind::Auth => {
+                SessionError::new(SessionErrorKind::Auth, note).source(error)
+            }
+            _ => error,
+        };
+        let connected = ssh::connect(&target).await.map_err(|error| Error::session(self, noted(error)))?;
         Ok((connected, matches!(target.host_key, HostKeyPolicy::AcceptNew)))
     }
 

@@ -33,6 +33,9 @@ pub struct SshLogin {
     pub key: Option<Secret>,
     /// The password.
     pub password: Option<Secret>,
+    /// Why nobody may be let in, where the provider knows of a reason: a fragment, added to the error of a host that lets
+    /// nobody in.
+    pub note: Option<String>,
 }
 
 impl fmt::Debug for Access {

@@ -138,7 +138,13 @@ impl Provider for OpenStackProvider {
 
     async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         let key = host.handle.as_ref().and_then(|handle| handle.get(checkout::HANDLE_KEY)).and_then(Value::as_str);
-        Ok(Access::Ssh(SshLogin { key: key.map(Secret::new), ..SshLogin::default() }))
+        let key_name = host.facts.get(checkout::facts::KEY_NAME).and_then(Value::as_str);
+        // Whoever has another way in, through the image or the user data, comes in all the same.
+        let is_elsewhere = key.is_none() && key_name == Some(&*checkout::keypair_name(host.id));
+        let note = is_elsewhere.then(|| {
+            "the key that was made for it is in the inventory that it was checked out into, and in no other".to_owned()
+        });
+        Ok(Access::Ssh(SshLogin { key: key.map(Secret::new), note, ..SshLogin::default() }))
     }
 
     async fn logs(&self, host: &HostRecord, request: LogRequest) -> Result<(), ProviderError> {

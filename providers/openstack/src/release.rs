@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::OpenStackProvider;
 use crate::api::compute::{self, Server};
 use crate::api::{image, network};
+use crate::checkout::reach::Reach;
 use crate::checkout::ready::Outage;
 use crate::checkout::{HANDLE_SERVER, facts, keypair_name, mark};
 use crate::client::{CallError, Client, encoded};
-use crate::request::{Family, IMAGE};
+use crate::request::IMAGE;
 
-/// The first pause between two looks at a server that is going, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// The first pause before a look at a server that is going, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
 
 /// What there may be of a host.
 #[derive(Debug)]
@@ -74,16 +75,18 @@ impl OpenStackProvider {
         if parts.may_have_floating {
             self.give_floating_back(client, id, label).await?;
         }
+        let mut going = Vec::new();
         for server in &parts.servers {
             match compute::delete_server(client, server).await {
-                Err(error) if !error.is_missing() => {
-                    return Err(error.at(format!("could not delete server `{label}`")));
-                }
-                _ => {}
+                Ok(()) => going.push(server),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error.at(format!("could not delete server `{label}`"))),
             }
         }
-        for server in &parts.servers {
+        for server in going {
             self.until_gone(client, server, label).await?;
+        }
+        for server in &parts.servers {
             self.remove_ports(client, server, label).await?;
         }
         if parts.may_have_keypair {
@@ -123,6 +126,8 @@ impl OpenStackProvider {
         let mut pause = PAUSES.0;
         let mut again = true;
         loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
             match compute::server(client, id).await {
                 // A cloud may keep what was deleted for a while, in case somebody wants it back.
                 Ok(server) if server.status == "SOFT_DELETED" => return Ok(()),
@@ -157,8 +162,6 @@ impl OpenStackProvider {
                 let message = format!("server `{label}` was deleted, and is still there after {limit}");
                 return Err(ProviderError::new(ErrorKind::Timeout, message));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
         }
     }
 
@@ -285,7 +288,8 @@ impl OpenStackProvider {
                 Some(id) => self.images.get(client, id).await,
                 None => None,
             };
-            let told = facts::of_server(&server, image.as_deref(), client, &token, Family::V4);
+            let reach = Reach::of(&server, self.settings.family);
+            let told = facts::of_server(&server, image.as_deref(), client, &token, &reach);
             let mut args = Args::new();
             let text = |text: &str| ArgValue::Text(text.to_owned());
             let image_name = image.as_ref().map(|image| image.name.as_str()).filter(|name| !name.is_empty());

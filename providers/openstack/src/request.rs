@@ -36,7 +36,7 @@ pub(crate) const ARGUMENTS: &[ArgumentInfo] = &[
     ),
     argument("ostack_security_groups", "NAMES", "Security groups; several with commas"),
     argument("ostack_availability_zone", "ZONE", "Availability zone"),
-    argument("ostack_server_group", "ID", "Server group, by its id"),
+    argument("ostack_server_group", "GROUP", "Server group, by name or id"),
     argument("ostack_user_data", "TEXT", "User data: a script, or cloud-config"),
     argument("ostack_user_data_file", "FILE", "A file of this machine with the user data"),
     argument("ostack_config_drive", "BOOL", "Whether the server gets a config drive"),

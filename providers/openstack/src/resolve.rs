@@ -22,6 +22,8 @@ pub(crate) struct Resolved {
     pub(crate) flavor: Flavor,
     pub(crate) networks: Vec<Network>,
     pub(crate) pool: Option<Network>,
+    /// The server group's id.
+    pub(crate) group: Option<String>,
 }
 
 /// What names were found to mean.
@@ -39,6 +41,7 @@ struct Names {
     /// Whether the network has to be found out, as nothing names any.
     any_network: bool,
     pool: Option<String>,
+    group: Option<String>,
 }
 
 impl Names {
@@ -53,6 +56,7 @@ impl Names {
             networks: spec.plugs.iter().filter_map(network).collect(),
             any_network: spec.plugs.is_empty(),
             pool: spec.floating.clone(),
+            group: spec.group.clone(),
         }
     }
 }
@@ -79,13 +83,19 @@ impl Known {
                 None => Ok(None),
             }
         };
-        let (image, flavor, networks, pool) =
-            tokio::try_join!(image_named(client, &names.image), flavor(client, &names.flavor), networks, pool)?;
+        let group = async {
+            match &names.group {
+                Some(name) => server_group(client, name).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (image, flavor, networks, pool, group) =
+            tokio::try_join!(image_named(client, &names.image), flavor(client, &names.flavor), networks, pool, group)?;
         if let Some(pool) = pool.as_ref().filter(|pool| !pool.external) {
             let message = format!("network `{}` is no external one: floating addresses come from those", pool.name);
             return Err(ProviderError::new(ErrorKind::BadRequest, message));
         }
-        let resolved = Resolved { image, flavor, networks, pool };
+        let resolved = Resolved { image, flavor, networks, pool, group };
         self.resolved.lock().insert(names, (Instant::now(), resolved.clone()));
         Ok(resolved)
     }
@@ -193,6 +203,19 @@ pub(crate) async fn network(client: &Client, name: &str) -> Result<Network, Prov
         }
         outcome => outcome,
     }
+}
+
+/// A server group's id.
+async fn server_group(client: &Client, name: &str) -> Result<String, ProviderError> {
+    let all = compute::server_groups(client).await;
+    let all = all.map_err(|error| error.at(format!("could not look for server group `{name}`")))?;
+    if let Some(exact) = all.iter().find(|group| group.id == name) {
+        return Ok(exact.id.clone());
+    }
+    let (found, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|group| group.name == name);
+    only("server group", name, found, |group| format!("`{}`", group.id))
+        .map(|group| group.id)
+        .map_err(|error| or_similar(error, name, others.into_iter().map(|group| group.name)))
 }
 
 /// The network that is meant where nobody names one: the only one there is for servers.

@@ -9,7 +9,7 @@ use broker_core::{ArgValue, Args};
 
 use crate::cloud::Cloud;
 use crate::cloud::files::Surroundings;
-use crate::request::is_argument;
+use crate::request::{Family, is_argument};
 
 /// What the settings say, with the defaults in place.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) results_limit: Option<usize>,
     /// Labels for everything that is made.
     pub(crate) labels: BTreeMap<String, String>,
+    /// The family of addresses of hosts that do not say otherwise.
+    pub(crate) family: Family,
     /// The port of the servers' SSH server.
     pub(crate) ssh_port: Option<u16>,
     /// Whether servers are reached through another host, so that nothing can be told from here.
@@ -72,6 +74,11 @@ impl Settings {
             }
         }
         let ssh = settings.ssh()?;
+        let family = match settings.text("ip_version")?.unwrap_or_default() {
+            "" | "4" => Family::V4,
+            "6" => Family::V6,
+            _ => return Err(settings.error("ip_version", "`4` or `6`").into()),
+        };
         Ok(Self {
             cloud: Cloud::of(settings, around)?,
             server_timeout: span("server_timeout", 600)?,
@@ -85,6 +92,7 @@ impl Settings {
             page_size: settings.number("page_size")?.filter(|size| *size > 0),
             results_limit: settings.number("results_limit")?,
             labels: settings.labels.clone(),
+            family,
             ssh_port: ssh.host_ssh_port,
             through_another: ssh.jump_host.is_some_and(|hops| !hops.is_empty()),
         })
@@ -153,6 +161,7 @@ mod tests {
         for (text, says) in [
             ("server_timeout: soon", "`OpenStack.server_timeout` is `soon`"),
             ("page_size: many", "`OpenStack.page_size` is `many`"),
+            ("ip_version: 5", "`OpenStack.ip_version` is `5`, and must be `4` or `6`"),
             ("templates: small", "`OpenStack.templates` is `small`, and must be a mapping of names to mappings"),
             ("templates: {a: b}", "setting `OpenStack.templates.a`: it must be a mapping"),
             ("templates: {a: {image: i, colour: red}}", "`colour` is nothing that a template has"),

@@ -17,6 +17,7 @@ mod fixtures;
 mod floor;
 mod inventory;
 mod measure;
+mod openstack;
 mod proxy;
 mod report;
 mod requests;
@@ -79,5 +80,6 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         requests::run(&mut bench, &engine)?;
     }
     ssh::run(&mut bench)?;
+    openstack::run(&mut bench)?;
     bench.finish()
 }

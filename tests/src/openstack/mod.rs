@@ -1,7 +1,10 @@
 //! The OpenStack of this machine, asked over its own API and without any code of Broker's provider.
 
+mod command;
 mod http;
+pub mod kill;
 mod project;
+mod rows;
 mod wire;
 
 use std::path::PathBuf;
@@ -9,9 +12,11 @@ use std::path::PathBuf;
 use broker_core::{ArgValue, yaml};
 use serde_json::{Value, json};
 
+pub use self::command::{hosts_by_command, openstack};
 pub use self::http::{Answer, ask, revoke_token};
 pub use self::project::{KEY, NETWORK, Place, Tenant, set_quota};
-pub use self::wire::{Way, Wire};
+pub use self::rows::{Seeded, seed};
+pub use self::wire::{Held, Way, Wire};
 
 /// Where the lab keeps what it has.
 const DIRECTORY_VARIABLE: &str = "OPENSTACK_LAB_DIR";
@@ -51,16 +56,27 @@ pub enum Service {
 }
 
 impl Lab {
+    /// Whether the lab is up.
+    pub fn is_up() -> bool {
+        let Ok(text) = std::fs::read_to_string(Self::directory().join("clouds.yaml")) else { return false };
+        let place = text.lines().find_map(|line| line.trim().strip_prefix("auth_url: http://")?.split('/').next());
+        place.is_some_and(|place| std::net::TcpStream::connect(place).is_ok())
+    }
+
+    fn directory() -> PathBuf {
+        std::env::var_os(DIRECTORY_VARIABLE).map_or_else(|| "/tmp/openstack-lab".into(), PathBuf::from)
+    }
+
     /// The lab, which must be up.
     ///
     /// # Panics
     ///
     /// If it is not.
     pub fn up() -> Self {
-        let directory = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(|| "/tmp/openstack-lab".into(), PathBuf::from);
+        let directory = Self::directory();
         let file = directory.join("clouds.yaml");
         let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
-            panic!("`{}`: {error}: is the lab up? `cargo xtask setup --openstack` sees to it", file.display())
+            panic!("`{}`: {error}: is the lab up? `cargo xtask test openstack` brings it up", file.display())
         });
         let clouds = yaml::parse(&text).unwrap().unwrap().into_value();
         let auth = |cloud: &str, key: &str| {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker_core::HostId;
 use serde_json::{Value, json};
 
-use super::{Clearance, Lab, Service};
+use super::http::put_bytes;
+use super::{Clearance, Lab, Service, Wire};
 use crate::wait;
 
 /// The name of each project's network.
@@ -88,6 +89,40 @@ impl Tenant {
         format!("username: {}, password: {PASSWORD}, project_name: {}", self.user, place.name)
     }
 
+    /// A settings file that leads `broker` to the first project by a wire, with servers that are as small as can be, and
+    /// with further settings, each on a line of its own.
+    pub fn settings(&self, wire: &Wire, more: &str) -> String {
+        let place = format!("{}, {}", wire.settings(), self.credentials(&self.main));
+        let network = format!("default_network: {NETWORK}");
+        let lines = place.split(", ").chain(["default_flavor: m1.nano", network.as_str()]);
+        let lines = lines.chain(["default_user: debian", "results_limit: 1000"]).chain(more.lines());
+        lines.fold("OpenStack:\n".to_owned(), |text, line| text + "  " + line + "\n")
+    }
+
+    /// A login of its own.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    pub fn log_in(&self, place: &Place) -> Clearance {
+        Clearance::get(&self.lab.auth_url, &self.user, PASSWORD, &place.name)
+    }
+
+    /// The variables by which the `openstack` command logs in to a project.
+    pub fn variables(&self, place: &Place) -> [(&'static str, String); 8] {
+        let text = str::to_owned;
+        [
+            ("OS_AUTH_URL", self.lab.auth_url.clone()),
+            ("OS_USERNAME", self.user.clone()),
+            ("OS_PASSWORD", text(PASSWORD)),
+            ("OS_PROJECT_NAME", place.name.clone()),
+            ("OS_USER_DOMAIN_NAME", text("Default")),
+            ("OS_PROJECT_DOMAIN_NAME", text("Default")),
+            ("OS_IDENTITY_API_VERSION", text("3")),
+            ("OS_COMPUTE_API_VERSION", text("2.79")),
+        ]
+    }
+
     /// Removes everything: servers, floating addresses, networks, the projects and the user.
     ///
     /// # Panics
@@ -157,9 +192,34 @@ impl Place {
         serde_json::from_value(self.server(host)["metadata"].clone()).unwrap()
     }
 
+    /// Makes an image of a few bytes, and returns its id.
+    ///
+    /// # Panics
+    ///
+    /// If the lab does not do it.
+    pub fn upload(&self, image: &Value) -> String {
+        let image = id(&self.user.post(Service::Image, "/images", image));
+        let url = format!("{}/images/{image}/file", self.user.address(Service::Image));
+        let answer = put_bytes(&url, &self.user.token, &[0; 4096]);
+        assert_eq!(answer.status, 204, "{answer:?}");
+        image
+    }
+
     /// Removes a server behind everybody's back.
     pub fn remove(&self, host: HostId) {
         self.remove_server(&id(&self.server(host)));
+    }
+
+    /// Removes all servers, together.
+    ///
+    /// # Panics
+    ///
+    /// If one stays.
+    pub fn remove_all(&self) {
+        for server in self.servers() {
+            self.user.delete(Service::Compute, &format!("/servers/{}", id(&server)));
+        }
+        wait::until_within(wait::SOON * 2, "the servers to be gone", || self.servers().is_empty());
     }
 
     fn remove_server(&self, server: &str) {
@@ -188,21 +248,55 @@ impl Place {
         id(&self.user.get_json(Service::Network, &format!("/networks?name={NETWORK}"))["networks"][0])
     }
 
+    /// Connects the network with the outer one, so that servers can have floating addresses.
+    ///
+    /// # Panics
+    ///
+    /// If the lab does not do it.
+    pub fn connect_outside(&self) {
+        let public = id(&self.user.get_json(Service::Network, "/networks?name=public")["networks"][0]);
+        let router = json!({"router": {"name": "router", "external_gateway_info": {"network_id": public}}});
+        let router = id(&self.user.post(Service::Network, "/routers", &router)["router"]);
+        let path = format!("/routers/{router}/add_router_interface");
+        let answer = self.user.ask("PUT", Service::Network, &path, Some(&json!({"subnet_id": self.subnet()})));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    fn disconnect_outside(&self) {
+        for router in self.user.get_json(Service::Network, "/routers")["routers"].as_array().unwrap() {
+            let path = format!("/routers/{}", id(router));
+            let subnet = json!({"subnet_id": self.subnet()});
+            // One that a test has made and not connected has nothing to let go.
+            self.user.ask("PUT", Service::Network, &format!("{path}/remove_router_interface"), Some(&subnet));
+            self.user.delete(Service::Network, &path);
+        }
+    }
+
+    fn subnet(&self) -> Value {
+        let path = format!("/subnets?project_id={}", self.user.project);
+        self.user.get_json(Service::Network, &path)["subnets"][0]["id"].clone()
+    }
+
     fn clean(&self) {
-        for server in self.servers() {
-            self.remove_server(&id(&server));
-        }
-        for (path, key) in [("/floatingips", "floatingips"), ("/ports", "ports"), ("/networks", "networks")] {
-            let all = self.user.get_json(Service::Network, path);
-            for one in all[key].as_array().unwrap() {
-                if one["project_id"] == self.user.project.as_str() {
-                    self.user.delete(Service::Network, &format!("{path}/{}", id(one)));
-                }
-            }
-        }
+        // In this order: Neutron trips over a port that goes while a floating address leads to it, and routers keep ports of
+        // their own.
+        self.delete_all("floatingips");
+        self.remove_all();
+        self.disconnect_outside();
+        self.delete_all("ports");
+        self.delete_all("networks");
         for keypair in self.user.get_json(Service::Compute, "/os-keypairs")["keypairs"].as_array().unwrap() {
             let name = keypair["keypair"]["name"].as_str().unwrap();
             self.user.delete(Service::Compute, &format!("/os-keypairs/{name}"));
+        }
+    }
+
+    /// Removes all that Neutron has of a kind in the project.
+    fn delete_all(&self, kind: &str) {
+        for one in self.user.get_json(Service::Network, &format!("/{kind}"))[kind].as_array().unwrap() {
+            if one["project_id"] == self.user.project.as_str() {
+                self.user.delete(Service::Network, &format!("/{kind}/{}", id(one)));
+            }
         }
     }
 }

@@ -27,6 +27,8 @@ struct State {
     foreign: HashSet<String>,
     /// How many requests have come.
     seen: u32,
+    /// Whether the request that is to be held has come.
+    has_held: bool,
     /// All tokens that were given out, in their order.
     tokens: Vec<String>,
 }
@@ -46,6 +48,9 @@ pub enum Way {
     CutBefore(u32),
     /// As `CutAfter`, and all later ones are cut as well.
     GoneAfter(u32),
+    /// A request of this kind is held, before it gets there or before its answer comes back, for as long as the way is this
+    /// one. Whoever sent it can be ended at leisure. Then its connection is cut.
+    Hold(Held),
     /// Another cloud answers: it does not know the tokens of the first, and has another project under the same name.
     Elsewhere {
         /// The project's name.
@@ -55,10 +60,32 @@ pub enum Way {
     },
 }
 
+/// A kind of request that is to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its method.
+    pub method: &'static str,
+    /// The end of its path, without the query; `*` stands for any one part.
+    pub path: &'static str,
+    /// Whether it gets there, and only the answer is held.
+    pub arrives: bool,
+}
+
+impl Held {
+    fn is(self, request: &Request) -> bool {
+        let path = request.path.split('?').next().unwrap_or_default();
+        let mut parts = path.rsplit('/');
+        let fits = self.path.rsplit('/').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part));
+        self.method == request.method && fits
+    }
+}
+
 /// What becomes of one request.
+#[derive(Clone, Copy)]
 enum Fate {
     Pass,
     PassAndCut,
+    PassAndHold(Held),
     Cut,
     Unknown,
 }
@@ -80,7 +107,13 @@ impl Wire {
         ];
         let shared = Arc::new(Shared {
             routes: services.map(|(path, service)| (path, to.address(service))).to_vec(),
-            state: Mutex::new(State { way: Way::Fair, foreign: HashSet::new(), seen: 0, tokens: Vec::new() }),
+            state: Mutex::new(State {
+                way: Way::Fair,
+                foreign: HashSet::new(),
+                seen: 0,
+                has_held: false,
+                tokens: Vec::new(),
+            }),
             changed: Condvar::new(),
         });
         let serving = Arc::clone(&shared);
@@ -117,8 +150,14 @@ impl Wire {
 
     /// What becomes of requests from now on, those that hang among them.
     pub fn lead(&self, way: Way) {
-        self.shared.state.lock().unwrap().way = way;
+        let mut state = self.shared.state.lock().unwrap();
+        (state.way, state.has_held) = (way, false);
         self.shared.changed.notify_all();
+    }
+
+    /// Whether the request has come that [`Way::Hold`] is about. One that arrives has been answered by then.
+    pub fn has_held(&self) -> bool {
+        self.shared.state.lock().unwrap().has_held
     }
 
     /// Whether a cut that was asked for has not happened yet.
@@ -197,12 +236,16 @@ impl Shared {
                 let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                 return { client }.write_all(answer.as_bytes());
             }
-            Fate::Pass | Fate::PassAndCut => {}
+            Fate::Pass | Fate::PassAndCut | Fate::PassAndHold(_) => {}
         }
         let answer = self.forward(&request)?;
         self.remember(&answer);
         match fate {
             Fate::PassAndCut => Ok(()),
+            Fate::PassAndHold(held) => {
+                self.hold(held);
+                Ok(())
+            }
             _ => { client }.write_all(&answer),
         }
     }
@@ -246,9 +289,28 @@ impl Shared {
         state.tokens.push(token);
     }
 
+    /// Waits for as long as the way is that one.
+    fn hold(&self, held: Held) {
+        let mut state = self.state.lock().unwrap();
+        while state.way == Way::Hold(held) {
+            state.has_held = true;
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
     fn fate(&self, request: &Request) -> Fate {
         let mut state = self.state.lock().unwrap();
         state.seen += 1;
+        if let Way::Hold(held) = state.way
+            && held.is(request)
+        {
+            if held.arrives {
+                return Fate::PassAndHold(held);
+            }
+            drop(state);
+            self.hold(held);
+            return Fate::Cut;
+        }
         loop {
             let State { way, foreign, .. } = &mut *state;
             let is_foreign = request.token().map(|token| foreign.contains(token));
@@ -257,9 +319,9 @@ impl Shared {
                     state = self.changed.wait(state).unwrap();
                     continue;
                 }
-                Way::Fair if is_foreign == Some(true) => return Fate::Unknown,
+                Way::Fair | Way::Hold(_) if is_foreign == Some(true) => return Fate::Unknown,
                 Way::Elsewhere { .. } if is_foreign == Some(false) => return Fate::Unknown,
-                Way::Fair | Way::Elsewhere { .. } => return Fate::Pass,
+                Way::Fair | Way::Hold(_) | Way::Elsewhere { .. } => return Fate::Pass,
                 Way::Cut | Way::GoneAfter(0) => return Fate::Cut,
                 Way::CutAfter(left) | Way::GoneAfter(left) => (left, Fate::PassAndCut),
                 Way::CutBefore(left) => (left, Fate::Cut),

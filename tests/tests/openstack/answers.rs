@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use broker_tests::openstack::Service;
+use broker_tests::openstack::{Service, ask};
+use broker_tests::wait;
 use serde_json::{Value, json};
 
 use crate::Lab;
@@ -88,4 +89,58 @@ fn answers_have_the_fields_that_were_recorded() {
     let taken = user.ask("POST", Service::Compute, "/os-keypairs", Some(&body));
     alike("keypair-import-409", &taken.body, "/conflictingRequest");
     lab.broker("checkin --all --yes");
+}
+
+/// Answers to what makes something, and to logging in.
+#[test]
+fn answers_to_orders_have_the_fields_that_were_recorded() {
+    let lab = Lab::new();
+    let user = &lab.project().user;
+    let tokens = format!("{}/auth/tokens", lab.tenant.lab.auth_url);
+    let log_in = |password: &str| {
+        let domain = json!({"name": "Default"});
+        let of_user = json!({"name": lab.tenant.user, "domain": domain, "password": password});
+        let body = json!({"auth": {
+            "identity": {"methods": ["password"], "password": {"user": of_user}},
+            "scope": {"project": {"name": lab.project().name, "domain": domain}},
+        }});
+        ask("POST", &tokens, None, Some(&body))
+    };
+    let token = log_in("case-password");
+    assert!(token.header("x-subject-token").is_some());
+    for path in ["/token", "/token/user", "/token/project", "/token/catalog/0", "/token/catalog/0/endpoints/0"] {
+        alike("auth-tokens-project-scoped", &token.body, path);
+    }
+    alike("auth-tokens-wrong-password", &log_in("wrong").body, "/error");
+
+    let body = json!({"keypair": {"name": "own", "public_key": lab.tenant.lab.public_key()}});
+    let keypair = user.post(Service::Compute, "/os-keypairs", &body);
+    // Recorded of an older version of the API, which told less.
+    for keypair in [&keypair, &recorded("keypair-import")] {
+        let told = fields(&keypair["keypair"]);
+        assert!(["name", "public_key", "fingerprint", "user_id"].iter().all(|field| told.contains(field)), "{keypair}");
+    }
+    let image = user.get_json(Service::Image, "/images?name=tiny")["images"][0]["id"].clone();
+    let flavors = user.get_json(Service::Compute, "/flavors");
+    let flavor = flavors["flavors"].as_array().unwrap().iter().find(|flavor| flavor["name"] == "m1.nano").unwrap();
+    let server = |key: &str| {
+        json!({"server": {
+            "name": "one", "imageRef": image, "flavorRef": flavor["id"], "key_name": key,
+            "networks": [{"uuid": lab.project().network()}], "metadata": {"a": "b"},
+        }})
+    };
+    let made = user.post(Service::Compute, "/servers", &server("own"));
+    alike("server-create-2.79", &made, "/server");
+    let id = made["server"]["id"].as_str().unwrap();
+    let shown = || user.get_json(Service::Compute, &format!("/servers/{id}"))["server"]["status"].clone();
+    wait::until("the server to be active", || shown() == "ACTIVE");
+    let metadata = user.post(Service::Compute, &format!("/servers/{id}/metadata"), &json!({"metadata": {"c": "d"}}));
+    alike("server-metadata-set", &metadata, "");
+    let refused = user.ask("POST", Service::Compute, "/servers", Some(&server("nosuch")));
+    assert_eq!(
+        refused.body["badRequest"]["message"],
+        recorded("server-create-invalid-key-400")["badRequest"]["message"]
+    );
+    assert_eq!(user.ask("DELETE", Service::Compute, &format!("/servers/{id}"), None).status, 204);
+    assert_eq!(user.ask("DELETE", Service::Compute, "/os-keypairs/own", None).status, 204);
 }

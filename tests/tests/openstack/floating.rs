@@ -5,34 +5,10 @@ use serde_json::json;
 
 use crate::Lab;
 
-/// Connects the project's network with the outer one.
-fn with_router() -> Lab {
-    let lab = Lab::new();
-    let user = &lab.project().user;
-    let public = user.get_json(Service::Network, "/networks?name=public")["networks"][0]["id"].clone();
-    let subnets = user.get_json(Service::Network, &format!("/subnets?project_id={}", user.project));
-    let router = json!({"router": {"name": "router", "external_gateway_info": {"network_id": public}}});
-    let router = user.post(Service::Network, "/routers", &router)["router"]["id"].as_str().unwrap().to_owned();
-    let subnet = json!({"subnet_id": subnets["subnets"][0]["id"]});
-    let path = format!("/routers/{router}/add_router_interface");
-    assert_eq!(user.ask("PUT", Service::Network, &path, Some(&subnet)).status, 200);
-    lab
-}
-
-fn without_router(lab: &Lab) {
-    let user = &lab.project().user;
-    for router in user.get_json(Service::Network, "/routers")["routers"].as_array().unwrap() {
-        let path = format!("/routers/{}", router["id"].as_str().unwrap());
-        let subnets = user.get_json(Service::Network, &format!("/subnets?project_id={}", user.project));
-        let subnet = json!({"subnet_id": subnets["subnets"][0]["id"]});
-        user.ask("PUT", Service::Network, &format!("{path}/remove_router_interface"), Some(&subnet));
-        user.delete(Service::Network, &path);
-    }
-}
-
 #[test]
 fn an_address_is_taken_and_given_back() {
-    let lab = with_router();
+    let lab = Lab::new();
+    lab.project().connect_outside();
     lab.broker("checkout --ostack-image tiny --ostack-floating-network public");
     let host = &lab.inventory()[0];
     let address = host["address"].as_str().unwrap();
@@ -65,7 +41,6 @@ fn an_address_is_taken_and_given_back() {
     let says = lab.fails("checkout --ostack-image tiny --ostack-floating-network public", 7);
     assert!(says.contains("floating address") && says.contains("Quota exceeded"), "{says}");
     lab.nothing_is_left();
-    without_router(&lab);
 }
 
 #[test]

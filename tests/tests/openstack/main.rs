@@ -5,16 +5,20 @@
 mod answers;
 mod failures;
 mod floating;
+mod kill;
 mod life;
+mod logins;
 mod outages;
 mod questions;
+mod reach;
+mod states;
 mod sync;
 mod tls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use broker_tests::env::TestEnv;
-use broker_tests::openstack::{NETWORK, Place, Tenant, Wire};
+use broker_tests::openstack::{Place, Tenant, Wire};
 use serde_json::Value;
 
 /// A user with projects of its own, and a clean environment for the `broker` program, whose settings lead to the first.
@@ -40,11 +44,7 @@ impl Lab {
     }
 
     fn settings(&self, more: &str) -> String {
-        let place = format!("{}, {}", self.wire.settings(), self.tenant.credentials(&self.tenant.main));
-        let network = format!("default_network: {NETWORK}");
-        let lines = place.split(", ").chain(["default_flavor: m1.nano", network.as_str()]);
-        let lines = lines.chain(["default_user: debian", "results_limit: 1000"]).chain(more.lines());
-        lines.fold("OpenStack:\n".to_owned(), |text, line| text + "  " + line + "\n")
+        self.tenant.settings(&self.wire, more)
     }
 
     fn project(&self) -> &Place {

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::Lab;
 
 /// Another Broker directory of the same user.
-fn elsewhere(lab: &Lab, settings: &str) -> TestEnv {
+pub(crate) fn elsewhere(lab: &Lab, settings: &str) -> TestEnv {
     let mut other = TestEnv::new();
     other.set("USER", lab.env.user());
     other.write_settings(settings);

@@ -87,6 +87,14 @@ pub(crate) struct Flavor {
     pub(crate) disk: i64,
 }
 
+/// Servers that are kept together, or apart.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ServerGroup {
+    pub(crate) id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) name: String,
+}
+
 /// A key pair.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Keypair {
@@ -194,6 +202,10 @@ pub(crate) async fn console(client: &Client, id: &str, lines: Option<usize>) -> 
 
 pub(crate) async fn flavors(client: &Client) -> Result<Vec<Flavor>, CallError> {
     Ok(client.all(Service::Compute, "/flavors/detail", "flavors").await?.0)
+}
+
+pub(crate) async fn server_groups(client: &Client) -> Result<Vec<ServerGroup>, CallError> {
+    Ok(client.all(Service::Compute, "/os-server-groups", "server_groups").await?.0)
 }
 
 pub(crate) async fn limits(client: &Client) -> Result<Limits, CallError> {

@@ -3,6 +3,7 @@
 use broker_core::provider::{ErrorKind, HostFacts, ProviderError};
 use serde_json::{Map, Value, json};
 
+use super::reach::Reach;
 use crate::api::compute::{Address, Server};
 use crate::api::image::Image;
 use crate::client::{Client, Token};
@@ -46,7 +47,7 @@ pub(crate) fn of_server(
     image: Option<&Image>,
     client: &Client,
     token: &Token,
-    family: Family,
+    reach: &Reach,
 ) -> HostFacts {
     let mut facts = Map::new();
     let mut fact = |name: &str, value: Option<&str>| {
@@ -66,6 +67,7 @@ pub(crate) fn of_server(
     fact("availability_zone", Some(&server.zone));
     fact(KEY_NAME, server.key_name.as_deref());
     fact(FLOATING, floating(server));
+    fact(USER, reach.user.as_deref());
     let property = |name: &str| image.and_then(|image| image.property(name)).filter(|text| *text != "none");
     fact("os_distribution", property("os_distro"));
     fact("os_distribution_version", property("os_version"));
@@ -79,7 +81,8 @@ pub(crate) fn of_server(
     HostFacts {
         name: Some(server.name.clone()).filter(|name| !name.is_empty()),
         hostname: Some(hostname(&server.name)).filter(|name| !name.is_empty()),
-        address: address(server, family).map(str::to_owned),
+        address: address(server, reach.family).map(str::to_owned),
+        ssh_port: reach.port.filter(|port| *port != 22),
         facts,
         ..HostFacts::default()
     }

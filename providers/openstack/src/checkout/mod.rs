@@ -3,25 +3,27 @@
 //! What was made so far is kept in [`Made`], and whatever goes wrong removes it. A request that makes something and gets
 //! no answer is not sent again: what it may have made is looked for by the id that it carries.
 
+mod body;
 pub(crate) mod facts;
 pub(crate) mod key;
+mod prepare;
+pub(crate) mod reach;
 pub(crate) mod ready;
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use broker_core::HostId;
 use broker_core::provider::{ErrorKind, HostFacts, ID_LABEL, Order, ProviderError};
 use serde_json::{Value, json};
 
 use self::key::OwnKey;
+use self::reach::Reach;
 use crate::OpenStackProvider;
 use crate::api::compute::{self, Server};
 use crate::api::network;
 use crate::client::{CallError, Client, kind_of_words};
 use crate::release::Parts;
-use crate::request::{Plug, Spec, Wait};
+use crate::request::{Spec, Wait};
 use crate::resolve::Resolved;
 
 /// What the journal knows a server's id by while it is being made.
@@ -76,98 +78,6 @@ impl OpenStackProvider {
         let name = spec.name.clone().unwrap_or_else(|| format!("{prefix}-{}", order.id.short()));
         let making = Making { provider: self, client, order, spec: &spec, resolved: &resolved, name };
         making.run().await
-    }
-
-    /// Looks at a whole batch: what it names, whether that fits together, and whether there is room for it.
-    pub(crate) async fn look_at(&self, orders: &[Order]) -> Result<(), ProviderError> {
-        let place = self.place().await?;
-        let client = self.client.expecting(Some(&place));
-        let (mut servers, mut cores, mut ram) = (0, 0, 0);
-        let mut seen: Vec<Spec> = Vec::new();
-        for order in orders {
-            let spec = Spec::read(order, &self.settings)?;
-            let is_new = !seen.contains(&spec);
-            let asking = self.known.resolve(&client, &spec, is_new && seen.is_empty());
-            let resolved = tokio::select! {
-                resolved = asking => resolved?,
-                () = order.cancelled() => return Err(cancelled(&spec.image)),
-            };
-            if is_new {
-                fits(&resolved)?;
-                if let Some(key) = &spec.key_name {
-                    has_keypair(&client, key).await?;
-                }
-                seen.push(spec);
-            }
-            servers += 1;
-            cores += resolved.flavor.vcpus;
-            ram += resolved.flavor.ram;
-        }
-        let limits = match compute::limits(&client).await {
-            Ok(limits) => limits,
-            // Not everybody may look at them. Then the cloud says it when a server is made.
-            Err(error) if matches!(error.status(), Some(403 | 404)) => return Ok(()),
-            Err(error) => return Err(error.at("could not look at the quota")),
-        };
-        let project = client.token().await?.project.name.clone();
-        for (what, wanted, used, most) in [
-            ("servers", servers, limits.total_instances_used, limits.max_total_instances),
-            ("cores", cores, limits.total_cores_used, limits.max_total_cores),
-            ("MiB of memory", ram, limits.total_ram_used, limits.max_total_ram),
-        ] {
-            if most >= 0 && used + wanted > most {
-                let message = format!(
-                    "the quota of project `{project}` does not do: {wanted} {what} are wanted, and {used} of {most} are used"
-                );
-                return Err(ProviderError::new(ErrorKind::Quota, message));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a server of the flavor can hold the image.
-fn fits(resolved: &Resolved) -> Result<(), ProviderError> {
-    const GIB: i64 = 1 << 30;
-    let Resolved { image, flavor, networks, .. } = resolved;
-    let bad = |kind, message| Err(ProviderError::new(kind, message));
-    if !image.status.is_empty() && image.status != "active" {
-        let message = format!("image `{}` is `{}`, and cannot be used", image.name, image.status);
-        return bad(ErrorKind::Conflict, message);
-    }
-    if image.min_ram > flavor.ram {
-        let message = format!(
-            "image `{}` needs {} MiB of memory, and flavor `{}` has {}",
-            image.name, image.min_ram, flavor.name, flavor.ram
-        );
-        return bad(ErrorKind::BadRequest, message);
-    }
-    let taken = image.virtual_size.or(image.size).unwrap_or_default();
-    let needed = image.min_disk.max(taken / GIB + i64::from(taken % GIB > 0));
-    // A flavor without a disk takes as much as the image needs.
-    if flavor.disk > 0 && needed > flavor.disk {
-        let message = format!(
-            "image `{}` needs a disk of {needed} GiB, and flavor `{}` has one of {} GiB",
-            image.name, flavor.name, flavor.disk
-        );
-        return bad(ErrorKind::BadRequest, message);
-    }
-    match networks.iter().find(|network| network.subnets.is_empty()) {
-        Some(network) => {
-            let message = format!("network `{}` has no subnet, so that a server would have no address", network.name);
-            bad(ErrorKind::BadRequest, message)
-        }
-        None => Ok(()),
-    }
-}
-
-async fn has_keypair(client: &Client, name: &str) -> Result<(), ProviderError> {
-    match compute::keypair(client, name).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_missing() => {
-            Err(ProviderError::new(ErrorKind::NotFound, format!("there is no key pair `{name}`")))
-        }
-        Err(error) => Err(error.at(format!("could not look for key pair `{name}`"))),
     }
 }
 
@@ -266,17 +176,17 @@ impl Making<'_> {
             self.until_ssh(&server).await?;
         }
         let token = self.client.token().await?;
-        let image = &self.resolved.image;
-        let mut told = facts::of_server(&server, Some(image), &self.client, &token, self.spec.family);
-        told.ssh_port = self.spec.ssh_port.filter(|port| *port != 22);
-        let user = self.spec.user.as_deref().or_else(|| image.property("os_admin_user"));
-        if let Some(user) = user {
-            told.facts.insert(facts::USER.to_owned(), json!(user));
-        }
+        let told = facts::of_server(&server, Some(&self.resolved.image), &self.client, &token, &self.reach());
         if let Some(line) = &self.spec.ready_command {
             self.until_command(&server, &told, line).await?;
         }
         Ok(told)
+    }
+
+    /// How the host is to be reached.
+    fn reach(&self) -> Reach {
+        let user = self.spec.user.as_deref().or_else(|| self.resolved.image.property("os_admin_user"));
+        Reach { user: user.map(str::to_owned), family: self.spec.family, port: self.spec.ssh_port }
     }
 
     /// Nova knows a key pair by its name, so that one that is there already with this key is ours.
@@ -334,66 +244,6 @@ impl Making<'_> {
             pause = (pause * 2).min(Duration::from_secs(2));
         }
         Err(failed)
-    }
-
-    fn body(&self, key_name: &str) -> Value {
-        let spec = self.spec;
-        let mut server = json!({
-            "name": self.name,
-            "imageRef": self.resolved.image.id,
-            "flavorRef": self.resolved.flavor.id,
-            "key_name": key_name,
-            "metadata": spec.metadata,
-            "networks": self.plugs(),
-        });
-        let mut put = |name: &str, value: Value| {
-            if let Some(server) = server.as_object_mut() {
-                server.insert(name.to_owned(), value);
-            }
-        };
-        if !spec.security_groups.is_empty() {
-            put("security_groups", spec.security_groups.iter().map(|name| json!({ "name": name })).collect());
-        }
-        if let Some(zone) = &spec.zone {
-            put("availability_zone", json!(zone));
-        }
-        if let Some(data) = &spec.user_data {
-            put("user_data", json!(STANDARD.encode(data)));
-        }
-        if let Some(drive) = spec.config_drive {
-            put("config_drive", json!(drive));
-        }
-        if self.client.minor() >= compute::TAGS {
-            let mut tags = vec![mark(self.order.id)];
-            tags.extend(spec.tags.iter().cloned());
-            put("tags", json!(tags));
-        }
-        let mut body = json!({ "server": server });
-        if let (Some(group), Some(body)) = (&spec.group, body.as_object_mut()) {
-            body.insert("os:scheduler_hints".to_owned(), json!({ "group": group }));
-        }
-        body
-    }
-
-    fn plugs(&self) -> Vec<Value> {
-        let mut networks = self.resolved.networks.iter();
-        let mut plugs: Vec<Value> = Vec::new();
-        for plug in &self.spec.plugs {
-            match plug {
-                Plug::Port(port) => plugs.push(json!({ "port": port })),
-                Plug::Network { address, .. } => {
-                    if let Some(network) = networks.next() {
-                        plugs.push(match address {
-                            Some(address) => json!({"uuid": network.id, "fixed_ip": address.to_string()}),
-                            None => json!({ "uuid": network.id }),
-                        });
-                    }
-                }
-            }
-        }
-        // Nobody named one: the only one there is.
-        plugs.extend(networks.map(|network| json!({ "uuid": network.id })));
-        plugs
     }
 
     async fn take_floating(&self, server: &Server) -> Result<(), ProviderError> {

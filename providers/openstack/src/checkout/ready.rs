@@ -12,8 +12,8 @@ use super::{Making, facts};
 use crate::api::compute::{self, Server};
 use crate::client::CallError;
 
-/// The first pause between two looks, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
+/// The first pause before a look, and the longest. Each look has Nova ask Neutron.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
 
 /// How long one attempt at a port may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -32,6 +32,9 @@ impl Making<'_> {
         let mut pause = PAUSES.0;
         let mut last = String::new();
         loop {
+            // Nothing is active at once.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
             let server = match compute::server(&self.client, id).await {
                 Ok(server) => Some(server),
                 Err(error) => outage.goes_on(error, self.provider.settings.outage_timeout, || self.looking())?,
@@ -62,8 +65,6 @@ impl Making<'_> {
                 let message = format!("server `{}` was not active within {limit}", self.name);
                 return Err(self.with_console(ProviderError::new(ErrorKind::Timeout, message), id).await);
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
         }
     }
 

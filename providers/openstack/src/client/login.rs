@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::catalog::{Catalog, Entry, Service};
-use super::error::{CallError, NoAnswer};
+use super::error::{CallError, NoAnswer, Refusal};
 use super::{no_answer, refusal, retry};
 use crate::cloud::{ApplicationCredential, Cloud, Credentials, Domain, Named};
 
@@ -204,6 +204,13 @@ fn explained(error: CallError, cloud: &Cloud, doing: &str) -> ProviderError {
     match &error {
         CallError::Refused(refusal) if refusal.status == 401 => {
             let message = format!("{doing}: `{}` does not take these credentials", cloud.auth_url);
+            ProviderError::new(ErrorKind::Auth, message)
+        }
+        // An application credential that is gone, and a token that is none, are things that were not found.
+        CallError::Refused(Refusal { status: 404, words, .. })
+            if words.starts_with("Could not find") || words.starts_with("Could not recognize") =>
+        {
+            let message = format!("{doing}: `{}` does not take these credentials: {words}", cloud.auth_url);
             ProviderError::new(ErrorKind::Auth, message)
         }
         CallError::Refused(refusal) if refusal.status == 404 => {

@@ -1,0 +1,80 @@
+//! The `openstack` command, which the lab has: what there is of hosts, told by somebody else's program.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use broker_core::HostId;
+use serde_json::Value;
+
+use super::{Place, Tenant};
+
+/// What is asked, and which field of an answer tells of a host.
+const QUESTIONS: [(&str, &str); 3] = [
+    ("server list --long -f json", "Properties"),
+    ("floating ip list --long -f json", "Description"),
+    ("keypair list -f json", "Name"),
+];
+
+/// The hosts that the command knows a server, a floating address or a key pair of.
+///
+/// # Panics
+///
+/// If it does not tell.
+pub fn hosts_by_command(tenant: &Tenant, place: &Place) -> BTreeSet<HostId> {
+    // It takes seconds to start, and answers any number of questions then.
+    let questions: String = QUESTIONS.map(|(question, _)| format!("{question}\n")).concat();
+    let mut command = openstack(tenant, place);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(questions.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answers = lists(&text);
+    // Its exit code is that of the last question, or of the end of its input.
+    let said = || format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(answers.len() == QUESTIONS.len(), "`openstack`: {}", said());
+    let fields =
+        answers.iter().zip(QUESTIONS).flat_map(|(answer, (_, field))| answer.iter().map(move |row| &row[field]));
+    fields.filter_map(host_in).collect()
+}
+
+/// The command for a user in a project.
+pub fn openstack(tenant: &Tenant, place: &Place) -> Command {
+    let venv = std::env::var_os("OPENSTACK_LAB_VENV").map_or_else(|| tenant.lab.directory.join("venv"), PathBuf::from);
+    let mut command = Command::new(venv.join("bin/openstack"));
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.env("HOME", "/nonexistent").envs(tenant.variables(place));
+    command
+}
+
+/// The lists in a text, whatever stands between them.
+fn lists(text: &str) -> Vec<Vec<Value>> {
+    let mut lists = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('[') {
+        let mut values = serde_json::Deserializer::from_str(&rest[at..]).into_iter::<Vec<Value>>();
+        let found = values.next();
+        let read = values.byte_offset();
+        match found {
+            Some(Ok(list)) => {
+                lists.push(list);
+                rest = &rest[at + read..];
+            }
+            _ => rest = &rest[at + 1..],
+        }
+    }
+    lists
+}
+
+/// The host that a field tells of.
+fn host_in(field: &Value) -> Option<HostId> {
+    match field {
+        Value::Object(properties) => properties.get("broker.id")?.as_str()?.parse().ok(),
+        Value::String(text) => {
+            let id = text.strip_prefix("broker.id=").or_else(|| text.strip_prefix("broker-"))?;
+            id.parse().ok()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,49 @@
+//! Servers that are not as they should be, and those that are kept apart.
+
+use broker_tests::openstack::Service;
+use broker_tests::wait;
+use serde_json::{Value, json};
+
+use crate::Lab;
+
+/// Has an action done to a host's server by the administrator.
+fn act(lab: &Lab, host: &Value, action: &Value) {
+    let path = format!("/servers/{}/action", host["instance_id"].as_str().unwrap());
+    let answer = lab.tenant.lab.admin().ask("POST", Service::Compute, &path, Some(action));
+    assert_eq!(answer.status, 202, "{answer:?}");
+}
+
+#[test]
+fn broken_servers_go_as_others_do() {
+    let lab = Lab::new();
+    lab.broker("checkout --ostack-image tiny --ostack-wait active --count 2");
+    let hosts = lab.inventory();
+    act(&lab, &hosts[0], &json!({"os-resetState": {"state": "error"}}));
+    act(&lab, &hosts[1], &json!({"os-stop": null}));
+    let server = |host: &Value| lab.project().server(host["id"].as_str().unwrap().parse().unwrap());
+    wait::until("it to be off", || server(&hosts[1])["status"] == "SHUTOFF");
+    assert_eq!(server(&hosts[0])["status"], "ERROR");
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
+/// The lab has one machine, so that the second of two servers that must not share one finds no room.
+#[test]
+fn servers_of_a_group_are_kept_apart() {
+    let lab = Lab::new();
+    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
+    let user = &lab.project().user;
+    let group = user.post(Service::Compute, "/os-server-groups", &group)["server_group"]["id"].clone();
+    let group = group.as_str().unwrap();
+    let path = format!("/os-server-groups/{group}");
+    lab.broker("checkout --ostack-image tiny --ostack-wait active --ostack-server-group apart");
+    let members = user.get_json(Service::Compute, &path)["server_group"]["members"].clone();
+    assert_eq!(members, json!([lab.inventory()[0]["instance_id"]]));
+    let says = lab.fails(&format!("checkout --ostack-image tiny --ostack-server-group {group}"), 7);
+    assert!(says.contains("no machine of the cloud has room"), "{says}");
+    let says = lab.fails("checkout --ostack-image tiny --ostack-server-group aparts", 7);
+    assert!(says.contains("there is no server group `aparts`; similar: `apart`"), "{says}");
+    lab.broker("checkin --all --yes");
+    user.delete(Service::Compute, &path);
+    lab.nothing_is_left();
+}
