@@ -20,6 +20,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::Args;
 use crate::context::{Core, Instance, Progress, Step};
 use crate::engine::{self, Released, Terms, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
@@ -30,8 +31,8 @@ use crate::host::Host;
 use crate::id::{GuardId, HostId};
 use crate::inventory::{Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
 use crate::provider::{
-    Endpoint, ErrorKind, Execution, HostFacts, Lease, Order, OrderLink, Provider, ProviderError, ProviderFactory,
-    ProviderInfo, Query, Table, no_session,
+    Endpoint, ErrorKind, Execution, Extension, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
+    ProviderFactory, ProviderInfo, Query, Table, no_session,
 };
 use crate::recovery;
 use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted};
@@ -297,7 +298,8 @@ impl Broker {
     pub(crate) async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
         let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
-        let lease = self.lease(resolved.lease, (holding == Holding::Guarded).then_some(GUARD_LEASE))?;
+        let is_ours = !self.core.governs_leases(&resolved.provider);
+        let lease = self.lease(resolved.lease, (holding == Holding::Guarded && is_ours).then_some(GUARD_LEASE))?;
         if let Some(keep) = resolved.keep_on_failure {
             self.lease(Some(keep), None)?;
         }
@@ -376,8 +378,29 @@ impl Broker {
         records: Vec<HostRecord>,
         by: Duration,
     ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
-        self.lease(Some(by), None)?;
-        let extend = move |core: Arc<Core>, record| async move { extend_one(&core, record, Lease(by)).await };
+        self.extend_with(records, Some(by), Args::new()).await
+    }
+
+    /// As [`extend`](Self::extend), with arguments for the provider, and for a span of the provider's own where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn extend_with(
+        &self,
+        records: Vec<HostRecord>,
+        by: Option<Duration>,
+        args: Args,
+    ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
+        if by.is_some() {
+            self.lease(by, None)?;
+        }
+        let wanted = Arc::new(Extension { by: by.map(Lease), args });
+        let extend = move |core: Arc<Core>, record| {
+            let wanted = Arc::clone(&wanted);
+            async move { extend_one(&core, record, &wanted).await }
+        };
         self.each("extending leases", records, extend).await
     }
 
@@ -961,7 +984,7 @@ async fn run_action(core: Arc<Core>, batch: Batch, cancel: CancellationToken) ->
     Err(wrap(error))
 }
 
-async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<HostRecord> {
+async fn extend_one(core: &Arc<Core>, record: HostRecord, wanted: &Extension) -> Result<HostRecord> {
     let record = recovery::recover(core, record).await?;
     let is_active = |record: &HostRecord| match record.state {
         HostState::Active => Ok(()),
@@ -969,13 +992,15 @@ async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<H
     };
     is_active(&record)?;
     let provider = core.provider_of(&record).await?;
-    let facts = engine::caught(provider.extend(&record, by)).await.map_err(|source| {
+    let facts = engine::caught(provider.extend_as(&record, wanted)).await.map_err(|source| {
         let doing = format!("could not extend the lease of host {} (`{}`)", record.number, record.label());
         Error::Provider { doing, source }
     })?;
     core.change(record, |record| {
         is_active(record)?;
-        record.lease_until = Some(by.extending(record.lease_until));
+        if let Some(by) = wanted.by {
+            record.lease_until = Some(by.extending(record.lease_until));
+        }
         record.absorb(facts.clone());
         Ok(())
     })
@@ -1068,6 +1093,16 @@ impl OrderLink for Recorded {
         Ok(())
     }
 
+    async fn known(&self, _id: HostId, facts: HostFacts) -> Result<(), ProviderError> {
+        let mut wanted = self.record.lock().clone();
+        wanted.absorb(facts);
+        let written = self.core.inventory().update(wanted).await.map_err(|source| {
+            ProviderError::new(ErrorKind::Failed, "what is known of the host could not be written down").source(source)
+        })?;
+        *self.record.lock() = written;
+        Ok(())
+    }
+
     fn progress(&self, _id: HostId, message: String) {
         let record = self.record.lock().clone();
         self.core.tell(&record, Step::Doing(message));
@@ -1095,6 +1130,10 @@ struct Unrecorded {
 #[async_trait]
 impl OrderLink for Unrecorded {
     async fn made(&self, _id: HostId, _handle: Value) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn known(&self, _id: HostId, _facts: HostFacts) -> Result<(), ProviderError> {
         Ok(())
     }
 

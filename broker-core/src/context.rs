@@ -92,7 +92,9 @@ impl Core {
         factories: Vec<Arc<dyn ProviderFactory>>,
         given: Vec<ProviderSettings>,
     ) -> Self {
-        Self { given, ..Self::new(settings, directory, factories, guardian::Choice::Nobody) }
+        let mut core = Self::new(settings, directory, factories, guardian::Choice::Nobody);
+        core.given = given;
+        core
     }
 
     pub(crate) fn inventory(&self) -> &Inventory {
@@ -101,6 +103,11 @@ impl Core {
 
     pub(crate) fn infos(&self) -> Vec<&ProviderInfo> {
         self.factories.iter().map(|factory| factory.info()).collect()
+    }
+
+    /// Whether a provider ends its hosts itself, so that nobody here does by a lease.
+    pub(crate) fn governs_leases(&self, provider: &str) -> bool {
+        self.infos().into_iter().any(|info| info.name == provider && info.governs_leases)
     }
 
     /// The provider of this name and instance, made at its first use. Runs on the engine; secrets in the settings may
@@ -145,6 +152,7 @@ impl Core {
             name: settings.instance.clone(),
             settings: Arc::new(settings),
         };
+        crate::engine::closing::remember(&made.provider);
         Ok(self.instances.lock().entry(resolved).or_insert(made).clone())
     }
 
@@ -296,6 +304,13 @@ impl Core {
     /// How long a provider that was told to stop may go on before it is cut off.
     pub(crate) fn stop_grace(&self) -> Duration {
         self.settings.stop_grace()
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let instances = std::mem::take(self.instances.get_mut());
+        crate::engine::closing::close(instances.into_values().map(|instance| instance.provider));
     }
 }
 

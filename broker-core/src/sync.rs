@@ -127,13 +127,16 @@ pub(crate) async fn look(core: &Arc<Core>, asked: &Asked, scope: &Scope) -> Resu
     let names: Vec<_> =
         listed.iter().filter(|found| found.broker_id.is_none()).map(|found| found.facts.name.clone()).collect();
     let is_unique = |found: &Found| names.iter().filter(|name| **name == found.facts.name).count() == 1;
+    let has_twin =
+        |record: &HostRecord| known.iter().filter(ours).any(|other| other.id != record.id && other.name == record.name);
     let record_of = |found: &Found| {
         let mut records = known.iter().filter(ours);
         match found.broker_id {
             Some(id) => records.find(|record| record.id == id),
             // One that was made by us carries its id; only what came from elsewhere goes by its name.
             None => records.find(|record| {
-                record.owner.is_none() && record.name.is_some() && record.name == found.facts.name && is_unique(found)
+                let may_be = record.owner.is_none() || provider.knows_hosts_by_name() && !has_twin(record);
+                may_be && record.name.is_some() && record.name == found.facts.name && is_unique(found)
             }),
         }
     };

@@ -302,6 +302,7 @@ impl OpenStackProvider {
                 identity: identity_of(&server),
                 age: at.and_then(|now| age(server.created?, now)),
                 flaw: flaw(&server),
+                unfinished: false,
             });
         }
         Ok(found)
