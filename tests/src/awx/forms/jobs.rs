@@ -1,0 +1,445 @@
+//! Jobs, workflow jobs, the nodes of these, events, and what a job did on each host.
+
+use serde_json::{Map, Value, json};
+
+use super::{insert_after, links};
+use crate::awx::clock::{seconds, shown};
+use crate::awx::events::{self, Event, scratch};
+use crate::awx::playbook::Outcome;
+use crate::awx::store::{Job, ORGANIZATION, PROJECT, Play, Status, Store};
+use crate::awx::vars::dumps;
+use crate::awx::world::What;
+
+/// Where a form is shown: what it has depends on that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::awx) enum View {
+    /// In a list.
+    List,
+    /// Alone.
+    Detail,
+    /// As the answer to a launch.
+    Launch,
+}
+
+/// The type of a job.
+pub(in crate::awx) fn kind(job: &Job) -> &'static str {
+    if job.is_workflow() { "workflow_job" } else { "job" }
+}
+
+/// The path of a job.
+pub(in crate::awx) fn url(store: &Store, id: u64) -> String {
+    format!("/api/v2/{}s/{id}/", kind(&store.jobs[&id]))
+}
+
+/// How long a job took, or has taken until now.
+fn elapsed(store: &Store, job: &Job) -> f64 {
+    match (job.started, job.finished) {
+        (Some(started), Some(finished)) => seconds(started, finished),
+        (Some(started), None) => seconds(started, store.clock.now()),
+        (None, _) => 0.0,
+    }
+}
+
+/// A job or a workflow job.
+pub(in crate::awx) fn form(store: &Store, id: u64, view: View) -> Value {
+    let job = &store.jobs[&id];
+    let template = &store.templates[&job.template].template;
+    let mut form = Map::new();
+    let mut add = |fields: Value| form.extend(fields.as_object().cloned().unwrap());
+    add(json!({
+        "id": id,
+        "type": kind(job),
+        "url": url(store, id),
+        "related": related(store, id, job),
+        "summary_fields": summary(store, job),
+        "created": shown(job.created),
+        "modified": shown(job.modified),
+        "name": template.name,
+        "description": template.description,
+        "unified_job_template": job.template,
+        "launch_type": if job.node.is_some() { "workflow" } else { "manual" },
+        "status": job.status.shown(),
+    }));
+    let is_play = !job.is_workflow();
+    if is_play {
+        add(json!({"execution_environment": has_started(job).then_some(1)}));
+    }
+    add(json!({
+        "failed": job.status.has_failed(),
+        "started": job.started.map(shown),
+        "finished": job.finished.map(shown),
+        "canceled_on": job.canceled_on.map(shown),
+        "elapsed": if view == View::Launch { 0.0 } else { elapsed(store, job) },
+    }));
+    let name = if let What::Job { playbook, .. } = &template.what { playbook.as_str() } else { "" };
+    if view != View::List {
+        add(command(id, job, name));
+    }
+    add(json!({"job_explanation": job.explanation}));
+    if is_play {
+        let node = if job.status == Status::Pending || !was_taken(job) { "" } else { "rig" };
+        add(json!({"execution_node": node, "controller_node": node}));
+    }
+    if view != View::List {
+        add(json!({"result_traceback": job.traceback}));
+    }
+    if let Some(play) = job.play().filter(|_| view != View::List) {
+        add(json!({"event_processing_finished": job.status.is_end() && play.events_are_in}));
+    }
+    let launcher = &store.users[&job.user].name;
+    add(json!({
+        "launched_by": {"id": job.user, "name": launcher, "type": "user", "url": format!("/api/v2/users/{}/", job.user)},
+        "work_unit_id": job.play().filter(|play| play.has_begun).map(|_| scratch(id)),
+    }));
+    add(match job.play() {
+        Some(play) => of_play(job, play, name, template.allow_simultaneous),
+        None => of_workflow(job, template.allow_simultaneous),
+    });
+    if let (Some(play), View::Detail) = (job.play(), view) {
+        add(counts(job, play));
+    }
+    Value::Object(form)
+}
+
+fn has_started(job: &Job) -> bool {
+    job.started.is_some()
+}
+
+/// Whether a node was chosen to run the job: not for one that was canceled before.
+fn was_taken(job: &Job) -> bool {
+    job.status == Status::Waiting || has_started(job)
+}
+
+fn related(store: &Store, id: u64, job: &Job) -> Map<String, Value> {
+    let own = url(store, id);
+    let template = super::templates::url(store, job.template);
+    let user = format!("/api/v2/users/{}/", job.user);
+    let by_hand = job.node.is_none();
+    let source = job.node.map(|node| format!("/api/v2/workflow_jobs/{}/", store.nodes[&node].workflow_job));
+    let mut related = Map::new();
+    let mut add = |key: &str, value: String| drop(related.insert(key.to_owned(), value.into()));
+    add("created_by", user.clone());
+    if job.is_workflow() {
+        if by_hand {
+            add("modified_by", user);
+        }
+        add("unified_job_template", template.clone());
+        if let Some(source) = source {
+            add("source_workflow_job", source);
+        }
+        add("workflow_job_template", template);
+        related.extend(links(
+            &own,
+            &["notifications", "workflow_nodes", "labels", "activity_stream", "relaunch", "cancel"],
+        ));
+        return related;
+    }
+    // A job that a node has taken was last touched by the system.
+    if by_hand && job.status == Status::Pending {
+        add("modified_by", user);
+    }
+    add("labels", format!("{own}labels/"));
+    if let Some(inventory) = job.inventory {
+        add("inventory", format!("/api/v2/inventories/{inventory}/"));
+    }
+    add("project", format!("/api/v2/projects/{PROJECT}/"));
+    add("organization", format!("/api/v2/organizations/{ORGANIZATION}/"));
+    add("credentials", format!("{own}credentials/"));
+    add("unified_job_template", template.clone());
+    add("stdout", format!("{own}stdout/"));
+    if let Some(source) = source {
+        add("source_workflow_job", source);
+    }
+    if has_started(job) {
+        add("execution_environment", "/api/v2/execution_environments/1/".to_owned());
+    }
+    for name in ["job_events", "job_host_summaries", "activity_stream", "notifications", "create_schedule"] {
+        add(name, format!("{own}{name}/"));
+    }
+    add("job_template", template);
+    related.extend(links(&own, &["cancel", "relaunch"]));
+    related
+}
+
+fn summary(store: &Store, job: &Job) -> Map<String, Value> {
+    let template = &store.templates[&job.template].template;
+    let mut summary = Map::new();
+    let mut add = |key: &str, value: Value| drop(summary.insert(key.to_owned(), value));
+    add("organization", super::organization());
+    if let Some(inventory) = job.inventory {
+        add("inventory", super::inventory(store, inventory));
+    }
+    let about = json!({"id": job.template, "name": template.name, "description": template.description});
+    let mut unified = about.clone();
+    unified["unified_job_type"] = kind(job).into();
+    if job.is_workflow() {
+        add("workflow_job_template", about);
+        add("unified_job_template", unified);
+    } else {
+        if has_started(job) {
+            add("execution_environment", super::things::environment());
+        }
+        add("project", super::things::project(store));
+        add("job_template", about);
+        add("unified_job_template", unified);
+        if was_taken(job) {
+            add("instance_group", json!({"id": 2, "name": "default", "is_container_group": false}));
+        }
+    }
+    add("created_by", super::user(store, job.user));
+    if job.node.is_none() && (job.is_workflow() || job.status == Status::Pending) {
+        add("modified_by", super::user(store, job.user));
+    }
+    add("user_capabilities", json!({"delete": false, "start": true}));
+    let mut labels: Vec<_> = job.labels.iter().map(|id| (&store.labels[id].name, id)).collect();
+    labels.sort();
+    let labels: Vec<Value> = labels.into_iter().map(|(name, id)| json!({"id": id, "name": name})).collect();
+    let labels = json!({"count": labels.len(), "results": labels});
+    if job.is_workflow() {
+        add_source(store, job, &mut add);
+        add("labels", labels);
+    } else {
+        add("labels", labels);
+        add_source(store, job, &mut add);
+        add("credentials", json!([]));
+    }
+    summary
+}
+
+fn add_source(store: &Store, job: &Job, add: &mut impl FnMut(&str, Value)) {
+    let Some(node) = job.node else { return };
+    let source = store.nodes[&node].workflow_job;
+    let mut ancestor = source;
+    while let Some(node) = store.jobs[&ancestor].node {
+        ancestor = store.nodes[&node].workflow_job;
+    }
+    let name = |id: u64| store.templates[&store.jobs[&id].template].template.name.clone();
+    let found = &store.jobs[&source];
+    add(
+        "source_workflow_job",
+        json!({
+            "id": source, "name": name(source),
+            "description": store.templates[&found.template].template.description,
+            "status": found.status.shown(), "failed": found.status.has_failed(), "elapsed": elapsed(store, found),
+        }),
+    );
+    let url = url(store, ancestor);
+    add("ancestor_job", json!({"id": ancestor, "name": name(ancestor), "type": "workflow_job", "url": url}));
+}
+
+/// The command that ran; nothing before it did.
+fn command(id: u64, job: &Job, playbook: &str) -> Value {
+    let Some(play) = job.play().filter(|play| play.has_begun) else {
+        return json!({"job_args": "", "job_cwd": "", "job_env": {}});
+    };
+    let folder = format!("/var/lib/awx/awx_{id}_{}", scratch(id));
+    let (inventory, vars) = (format!("{folder}/inventory/hosts"), format!("@{folder}/env/extravars"));
+    let arguments = json!(["ansible-playbook", "-u", "root", "-i", inventory, "-e", vars, playbook]);
+    let collections = "/runner/requirements_collections:~/.ansible/collections:/usr/share/ansible/collections";
+    let plugins = "/opt/ansible/lib/python3.11/site-packages/ansible_runner/display_callback/callback";
+    let mut env = json!({
+        "PWD": "/var/lib/awx", "HOME": "/var/lib/awx", "LANG": "C.UTF-8",
+        "PATH": "/opt/ansible/bin:/usr/sbin:/usr/bin:/sbin:/bin", "JOB_ID": id.to_string(),
+        "AWX_HOST": "https://platformhost", "INVENTORY_ID": job.inventory.map(|id| id.to_string()),
+        "MAX_EVENT_RES": "700000", "PROJECT_REVISION": "",
+        "ANSIBLE_ROLES_PATH": "/runner/requirements_roles:~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles",
+        "RUNNER_OMIT_EVENTS": "False", "ANSIBLE_FORCE_COLOR": "True", "AWX_PRIVATE_DATA_DIR": folder,
+        "AWX_ISOLATED_DATA_DIR": format!("{folder}/artifacts/{id}"), "ANSIBLE_STDOUT_CALLBACK": "awx_display",
+        "ANSIBLE_CALLBACK_PLUGINS": plugins, "ANSIBLE_COLLECTIONS_PATH": collections,
+        "ANSIBLE_COLLECTIONS_PATHS": collections, "ANSIBLE_HOST_KEY_CHECKING": "False",
+        "ANSIBLE_LOCALHOST_WARNING": "False", "RUNNER_ONLY_FAILED_EVENTS": "False",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False", "ANSIBLE_SSH_CONTROL_PATH_DIR": "/runner/cp",
+        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True", "ANSIBLE_PARAMIKO_RECORD_HOST_KEYS": "False",
+    });
+    if play.timeout > 0 {
+        env["ANSIBLE_TIMEOUT"] = play.timeout.to_string().into();
+    }
+    json!({"job_args": dumps(&arguments), "job_cwd": format!("{folder}/project"), "job_env": env})
+}
+
+fn of_play(job: &Job, play: &Play, playbook: &str, allow_simultaneous: bool) -> Value {
+    json!({
+        "job_type": "run", "inventory": job.inventory, "project": PROJECT, "playbook": playbook, "scm_branch": "",
+        "forks": 0, "limit": "", "verbosity": 0, "extra_vars": dumps(&Store::shown_vars(job)), "job_tags": "",
+        "force_handlers": false, "skip_tags": "", "start_at_task": "", "timeout": play.timeout,
+        "use_fact_cache": !play.outcome.facts.is_empty(), "organization": ORGANIZATION, "job_template": job.template,
+        "passwords_needed_to_start": [], "allow_simultaneous": allow_simultaneous, "artifacts": play.artifacts,
+        "scm_revision": "", "instance_group": was_taken(job).then_some(2), "diff_mode": false, "job_slice_number": 0,
+        "job_slice_count": 1, "webhook_service": "", "webhook_credential": null, "webhook_guid": "",
+    })
+}
+
+fn of_workflow(job: &Job, allow_simultaneous: bool) -> Value {
+    json!({
+        "workflow_job_template": job.template, "extra_vars": dumps(&Store::shown_vars(job)),
+        "allow_simultaneous": allow_simultaneous, "job_template": null, "is_sliced_job": false,
+        "inventory": job.inventory, "limit": null, "scm_branch": null, "webhook_service": "",
+        "webhook_credential": null, "webhook_guid": "", "skip_tags": null, "job_tags": null,
+    })
+}
+
+/// What is counted from the events that are in the database.
+fn counts(job: &Job, play: &Play) -> Value {
+    let seen = visible(job, play);
+    let count = |kind: &str| seen.iter().filter(|event| event.kind == kind).count();
+    let mut hosts = Map::new();
+    if seen.iter().any(|event| event.is_last()) {
+        for host in names(&play.outcome) {
+            let [_, failed, _] = events::counted(&play.outcome, &host);
+            let key = if failed > 0 { "failures" } else { "ok" };
+            let so_far = hosts.get(key).and_then(Value::as_u64).unwrap_or(0);
+            hosts.insert(key.to_owned(), (so_far + 1).into());
+        }
+    }
+    json!({
+        "host_status_counts": if hosts.is_empty() { Value::Null } else { Value::Object(hosts) },
+        "playbook_counts": {"play_count": count("playbook_on_play_start"), "task_count": count("playbook_on_task_start")},
+        "custom_virtualenv": null,
+    })
+}
+
+/// The hosts that a playbook ran on.
+fn names(outcome: &Outcome) -> Vec<String> {
+    let mut names: Vec<String> =
+        outcome.steps.iter().flat_map(|step| &step.results).map(|(host, _, _)| host.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The events that are in the database by now: while a job runs, and shortly after its end, only the first half.
+pub(in crate::awx) fn visible<'a>(job: &Job, play: &'a Play) -> &'a [Event] {
+    let all = &play.events;
+    if job.status.is_end() && play.events_are_in { all } else { &all[..all.len().div_ceil(2)] }
+}
+
+/// A node of a workflow job.
+pub(in crate::awx) fn node(store: &Store, id: u64) -> Value {
+    let node = &store.nodes[&id];
+    let workflow = &store.jobs[&node.workflow_job];
+    let own = format!("/api/v2/workflow_job_nodes/{id}/");
+    let lists = ["labels", "credentials", "instance_groups", "success_nodes", "failure_nodes", "always_nodes"];
+    let mut related = links(&own, &lists);
+    related.insert("unified_job_template".to_owned(), super::templates::url(store, node.template).into());
+    let mut summary = Map::new();
+    let about = |template: u64| &store.templates[&template].template;
+    if let Some(id) = node.job {
+        related.insert("job".to_owned(), url(store, id).into());
+        let job = &store.jobs[&id];
+        let mut short = json!({
+            "id": id, "name": about(job.template).name, "description": about(job.template).description,
+            "status": job.status.shown(), "failed": job.status.has_failed(),
+            // The table that this comes from has it only once the job has ended.
+            "elapsed": if job.status.is_end() { elapsed(store, job) } else { 0.0 }, "type": kind(job),
+        });
+        if let Some(at) = job.canceled_on {
+            short["canceled_on"] = shown(at).into();
+        }
+        summary.insert("job".to_owned(), short);
+    }
+    related.insert("workflow_job".to_owned(), url(store, node.workflow_job).into());
+    let parent = about(workflow.template);
+    let parent = json!({"id": node.workflow_job, "name": parent.name, "description": parent.description});
+    summary.insert("workflow_job".to_owned(), parent);
+    let is_workflow = store.templates[&node.template].is_workflow();
+    summary.insert(
+        "unified_job_template".to_owned(),
+        json!({
+            "id": node.template, "name": about(node.template).name, "description": about(node.template).description,
+            "unified_job_type": if is_workflow { "workflow_job" } else { "job" },
+        }),
+    );
+    json!({
+        "id": id, "type": "workflow_job_node", "url": own, "related": related, "summary_fields": summary,
+        "created": shown(node.created), "modified": shown(node.modified), "extra_data": {}, "inventory": null,
+        "scm_branch": null, "job_type": null, "job_tags": null, "skip_tags": null, "limit": null, "diff_mode": null,
+        "verbosity": null, "execution_environment": null, "forks": null, "job_slice_count": null, "timeout": null,
+        "job": node.job, "workflow_job": node.workflow_job, "unified_job_template": node.template,
+        "success_nodes": node.success, "failure_nodes": node.failure, "always_nodes": node.always,
+        "all_parents_must_converge": false, "do_not_run": node.do_not_run, "identifier": node.identifier,
+    })
+}
+
+/// A job in the summary of what belongs to it.
+fn short(store: &Store, id: u64) -> Value {
+    let job = &store.jobs[&id];
+    let template = &store.templates[&job.template].template;
+    json!({
+        "id": id, "name": template.name, "description": template.description, "status": job.status.shown(),
+        "failed": job.status.has_failed(), "elapsed": elapsed(store, job), "type": kind(job),
+        "job_template_id": job.template, "job_template_name": template.name,
+    })
+}
+
+/// An event of a job.
+pub(in crate::awx) fn event(store: &Store, job_id: u64, event: &Event) -> Value {
+    let job = &store.jobs[&job_id];
+    let playbook = match &store.templates[&job.template].template.what {
+        What::Job { playbook, .. } if event.kind != "verbose" => playbook.as_str(),
+        _ => "",
+    };
+    let own = format!("/api/v2/job_events/{}/", event.id);
+    let mut related = json!({"job": url(store, job_id), "children": format!("{own}children/")});
+    let mut summary = Map::new();
+    let host = event.host.as_ref().and_then(|name| {
+        let hosts = &job.play()?.hosts;
+        hosts.iter().map(|(id, _)| *id).find(|id| store.hosts.get(id).is_some_and(|host| host.name == *name))
+    });
+    if let Some(id) = host {
+        related["host"] = format!("/api/v2/hosts/{id}/").into();
+        summary.insert("host".to_owned(), json!({"id": id, "name": event.host, "description": ""}));
+    }
+    summary.insert("job".to_owned(), short(store, job_id));
+    summary.insert("role".to_owned(), json!({}));
+    let created = shown(event.created);
+    let mut data = event.data.clone();
+    for key in ["start", "end"] {
+        if data.get(key).is_some() {
+            data[key] = created.replace('Z', "+00:00").into();
+        }
+    }
+    json!({
+        "id": event.id, "type": "job_event", "url": own, "related": related, "summary_fields": summary,
+        "created": created, "modified": created, "job": job_id, "event": event.kind, "counter": event.counter,
+        "event_display": event.display, "event_data": data, "event_level": event.level, "failed": event.failed,
+        "changed": false, "uuid": event.uuid, "parent_uuid": event.parent, "host": host,
+        "host_name": event.host.as_deref().unwrap_or_default(), "playbook": playbook, "play": event.play,
+        "task": event.task, "role": "", "stdout": event.stdout, "start_line": event.start_line,
+        "end_line": event.end_line, "verbosity": 0,
+    })
+}
+
+/// What a job did on its hosts, once that is in the database.
+pub(in crate::awx) fn host_summaries(store: &Store, id: u64) -> Vec<Value> {
+    let job = &store.jobs[&id];
+    let Some(play) = job.play().filter(|play| visible(job, play).iter().any(Event::is_last)) else { return Vec::new() };
+    let summaries = play.hosts.iter().filter_map(|(host, number)| {
+        let name = &store.hosts.get(host)?.name;
+        let [ok, failures, skipped] = events::counted(&play.outcome, name);
+        let at = shown(job.finished?);
+        Some(json!({
+            "id": number, "type": "job_host_summary", "url": format!("/api/v2/job_host_summaries/{number}/"),
+            "related": {"job": url(store, id), "host": format!("/api/v2/hosts/{host}/")},
+            "summary_fields": {"host": {"id": host, "name": name, "description": ""}, "job": short(store, id)},
+            "created": at, "modified": at, "job": id, "host": host, "constructed_host": null, "host_name": name,
+            "changed": 0, "dark": 0, "failures": failures, "ok": ok, "processed": 1, "skipped": skipped,
+            "failed": failures > 0, "ignored": 0, "rescued": 0,
+        }))
+    });
+    summaries.collect()
+}
+
+/// A job as the summary of a host has it: the last one on it.
+pub(super) fn last_on_host(store: &Store, id: u64) -> (Value, Value) {
+    let job = &store.jobs[&id];
+    let mut about = short(store, id);
+    let about_map = about.as_object_mut().unwrap();
+    about_map.shift_remove("elapsed");
+    about_map.shift_remove("type");
+    insert_after(about_map, "description", [("finished", job.finished.map(shown).into())]);
+    let recent = json!({
+        "id": id, "name": store.templates[&job.template].template.name, "type": "job", "status": job.status.shown(),
+        "finished": job.finished.map(shown),
+    });
+    (about, recent)
+}

@@ -1,0 +1,421 @@
+//! Everything a server has at a moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::clock::{Clock, Pace};
+use super::events::Event;
+use super::playbook::{Outcome, Playbook};
+use super::vars::Vars;
+use super::world::{Paths, Role, Template, What, World};
+
+/// The one organization, `Lab`; `Default` is what a new AWX has.
+pub(super) const ORGANIZATION: u64 = 2;
+
+/// The one project.
+pub(super) const PROJECT: u64 = 8;
+
+/// When a world that stands still begins.
+const STILL: &str = "2026-11-21T00:30:00Z";
+
+/// The state of a server.
+pub(super) struct Store {
+    pub(super) clock: Clock,
+    pub(super) pace: Pace,
+    pub(super) paths: Paths,
+    /// What tells this AWX from another.
+    pub(super) install_uuid: String,
+    /// When the world was made.
+    pub(super) created: Timestamp,
+    pub(super) users: BTreeMap<u64, User>,
+    pub(super) tokens: BTreeMap<u64, Token>,
+    pub(super) sessions: Vec<Session>,
+    pub(super) inventories: BTreeMap<u64, Inventory>,
+    pub(super) hosts: BTreeMap<u64, Host>,
+    pub(super) templates: BTreeMap<u64, Blueprint>,
+    pub(super) playbooks: BTreeMap<String, Playbook>,
+    pub(super) labels: BTreeMap<u64, Label>,
+    pub(super) jobs: BTreeMap<u64, Job>,
+    pub(super) nodes: BTreeMap<u64, Node>,
+    pub(super) machines: Vec<Machine>,
+    /// Whether the folder of the project is gone, so that AWX itself fails at every job.
+    pub(super) project_is_gone: bool,
+    /// When something happens with which job.
+    pub(super) agenda: BTreeSet<(Timestamp, u64)>,
+    /// Jobs that wait for another of their template to end.
+    pub(super) parked: BTreeSet<u64>,
+    pub(super) made: Made,
+}
+
+/// How many there have been of what can be deleted again, or has no table of its own.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) tokens: u64,
+    pub(super) hosts: u64,
+    pub(super) events: u64,
+    pub(super) summaries: u64,
+}
+
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) is_superuser: bool,
+    pub(super) last_login: Option<Timestamp>,
+}
+
+pub(super) struct Token {
+    pub(super) user: u64,
+    pub(super) value: String,
+    pub(super) description: String,
+    pub(super) may_write: bool,
+    pub(super) created: Timestamp,
+}
+
+/// A login by form.
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) csrf: String,
+    pub(super) user: u64,
+}
+
+pub(super) struct Inventory {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) variables: String,
+    pub(super) roles: BTreeMap<String, Role>,
+}
+
+pub(super) struct Host {
+    pub(super) inventory: u64,
+    pub(super) name: String,
+    pub(super) variables: String,
+    pub(super) facts: Vars,
+    pub(super) facts_modified: Option<Timestamp>,
+    /// The last job on it and the number of that job's summary of it, and whether it failed there.
+    pub(super) last: Option<(u64, u64)>,
+    pub(super) is_failing: bool,
+    pub(super) created: Timestamp,
+}
+
+/// A template in a world: names of others are ids here.
+pub(super) struct Blueprint {
+    pub(super) template: Template,
+    pub(super) inventory: Option<u64>,
+    /// What the nodes of a workflow run.
+    pub(super) runs: Vec<u64>,
+}
+
+pub(super) struct Label {
+    pub(super) name: String,
+    pub(super) organization: u64,
+    pub(super) user: u64,
+    pub(super) created: Timestamp,
+}
+
+/// The states of jobs and of workflow jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Pending,
+    Waiting,
+    Running,
+    Successful,
+    Failed,
+    Error,
+    Canceled,
+}
+
+/// A job or a workflow job.
+pub(super) struct Job {
+    pub(super) template: u64,
+    pub(super) user: u64,
+    pub(super) status: Status,
+    pub(super) vars: Vars,
+    /// Variables that are answers to questions for passwords: shown to nobody.
+    pub(super) secrets: Vec<String>,
+    pub(super) inventory: Option<u64>,
+    pub(super) labels: Vec<u64>,
+    pub(super) created: Timestamp,
+    pub(super) modified: Timestamp,
+    pub(super) started: Option<Timestamp>,
+    pub(super) finished: Option<Timestamp>,
+    pub(super) canceled_on: Option<Timestamp>,
+    pub(super) explanation: String,
+    pub(super) traceback: String,
+    /// The node that started it.
+    pub(super) node: Option<u64>,
+    /// Whether it was told to stop.
+    pub(super) is_stopping: bool,
+    pub(super) part: Part,
+}
+
+/// What is of one kind of job alone.
+pub(super) enum Part {
+    Workflow { nodes: Vec<u64> },
+    Play(Box<Play>),
+}
+
+/// A run of a playbook.
+#[derive(Default)]
+pub(super) struct Play {
+    pub(super) timeout: u32,
+    /// What will have come of it, from when it runs on.
+    pub(super) outcome: Outcome,
+    /// Whether Ansible itself runs, or ran.
+    pub(super) has_begun: bool,
+    /// How many of its effects on the world have happened.
+    pub(super) acted: usize,
+    pub(super) artifacts: Vars,
+    pub(super) events: Vec<Event>,
+    /// Whether all events are in the database.
+    pub(super) events_are_in: bool,
+    /// The hosts it ran on, with the number of the summary.
+    pub(super) hosts: Vec<(u64, u64)>,
+}
+
+/// A node of a workflow job.
+pub(super) struct Node {
+    pub(super) workflow_job: u64,
+    pub(super) template: u64,
+    pub(super) job: Option<u64>,
+    pub(super) do_not_run: bool,
+    pub(super) success: Vec<u64>,
+    pub(super) failure: Vec<u64>,
+    pub(super) always: Vec<u64>,
+    /// What came to it from the nodes before it.
+    pub(super) ancestors: Vars,
+    pub(super) identifier: String,
+    pub(super) created: Timestamp,
+    pub(super) modified: Timestamp,
+}
+
+/// A machine that a job made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// The job that made it.
+    pub made_by: u64,
+    /// The job that removed it, once one did.
+    pub removed_by: Option<u64>,
+}
+
+impl Status {
+    /// As the API writes it.
+    pub(super) fn shown(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Successful => "successful",
+            Self::Failed => "failed",
+            Self::Error => "error",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// Whether it is one of the last.
+    pub(super) fn is_end(self) -> bool {
+        !matches!(self, Self::Pending | Self::Waiting | Self::Running)
+    }
+
+    /// What `failed` says.
+    pub(super) fn has_failed(self) -> bool {
+        matches!(self, Self::Failed | Self::Error | Self::Canceled)
+    }
+}
+
+impl Job {
+    /// The play of a job that is one.
+    pub(super) fn play(&self) -> Option<&Play> {
+        match &self.part {
+            Part::Play(play) => Some(play),
+            Part::Workflow { .. } => None,
+        }
+    }
+
+    pub(super) fn play_mut(&mut self) -> Option<&mut Play> {
+        match &mut self.part {
+            Part::Play(play) => Some(play),
+            Part::Workflow { .. } => None,
+        }
+    }
+
+    pub(super) fn is_workflow(&self) -> bool {
+        matches!(self.part, Part::Workflow { .. })
+    }
+}
+
+impl Blueprint {
+    pub(super) fn is_workflow(&self) -> bool {
+        matches!(self.template.what, What::Workflow(_))
+    }
+}
+
+/// The id after the last of a table.
+pub(super) fn next<T>(table: &BTreeMap<u64, T>) -> u64 {
+    table.last_key_value().map_or(1, |(last, _)| last + 1)
+}
+
+/// What an id looks like that nobody guesses.
+pub(super) fn secret(length: usize) -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(length).collect()
+}
+
+impl Store {
+    pub(super) fn new(world: World) -> Self {
+        let clock =
+            if world.is_still { Clock::Still(STILL.parse().unwrap()) } else { Clock::Real(jiff::SignedDuration::ZERO) };
+        let now = clock.now();
+        let users = world.users.into_iter().map(|user| User {
+            name: user.name,
+            is_superuser: user.is_superuser,
+            last_login: None,
+        });
+        let mut store = Self {
+            clock,
+            pace: world.pace,
+            paths: world.paths,
+            install_uuid: format!("76211e17-1dc4-4bf1-9199-{:012x}", fastrand::u64(..1 << 48)),
+            created: now,
+            users: (1..).zip(users).collect(),
+            tokens: BTreeMap::new(),
+            sessions: Vec::new(),
+            inventories: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            playbooks: world.playbooks,
+            labels: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            machines: Vec::new(),
+            project_is_gone: false,
+            agenda: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            made: Made { hosts: 1, ..Made::default() },
+        };
+        for added in world.inventories {
+            let id = added.id.unwrap_or_else(|| next(&store.inventories).max(6));
+            let inventory = Inventory {
+                name: added.name,
+                description: added.description,
+                variables: added.variables,
+                roles: added.roles,
+            };
+            store.inventories.insert(id, inventory);
+        }
+        for host in world.hosts {
+            let inventory = store.inventory_named(&host.inventory);
+            let facts = host.facts.as_object().cloned().unwrap_or_default();
+            store.add_host(inventory, &host.name, &host.variables, facts);
+        }
+        store.add_templates(world.templates);
+        store
+    }
+
+    fn add_templates(&mut self, mut templates: Vec<Template>) {
+        let mut free = templates.iter().filter_map(|template| template.id).max().unwrap_or(PROJECT) + 1;
+        for template in &mut templates {
+            template.id.get_or_insert_with(|| {
+                free += 1;
+                free - 1
+            });
+        }
+        let ids: BTreeMap<String, u64> =
+            templates.iter().map(|template| (template.name.clone(), template.id.unwrap())).collect();
+        for template in templates {
+            let runs = match &template.what {
+                What::Workflow(nodes) => {
+                    let id = |runs: &String| *ids.get(runs).unwrap_or_else(|| panic!("no template `{runs}`"));
+                    nodes.iter().map(|node| id(&node.runs)).collect()
+                }
+                What::Job { playbook, .. } => {
+                    assert!(self.playbooks.contains_key(playbook), "no playbook `{playbook}`");
+                    Vec::new()
+                }
+            };
+            let inventory = template.inventory.as_deref().map(|name| self.inventory_named(name));
+            self.templates.insert(template.id.unwrap(), Blueprint { template, inventory, runs });
+        }
+    }
+
+    /// Adds a host, or gives one of the same name new variables and facts.
+    pub(super) fn add_host(&mut self, inventory: u64, name: &str, variables: &str, facts: Vars) {
+        let now = self.clock.now();
+        let facts_modified = (!facts.is_empty()).then_some(now);
+        let same = self.hosts.values_mut().find(|host| host.inventory == inventory && host.name == name);
+        if let Some(host) = same {
+            variables.clone_into(&mut host.variables);
+            host.facts = facts;
+            host.facts_modified = facts_modified;
+            return;
+        }
+        self.made.hosts += 1;
+        let host = Host {
+            inventory,
+            name: name.to_owned(),
+            variables: variables.to_owned(),
+            facts,
+            facts_modified,
+            last: None,
+            is_failing: false,
+            created: now,
+        };
+        self.hosts.insert(self.made.hosts, host);
+    }
+
+    pub(super) fn inventory_named(&self, name: &str) -> u64 {
+        let found = self.inventories.iter().find(|(_, inventory)| inventory.name == name);
+        *found.unwrap_or_else(|| panic!("no inventory `{name}`")).0
+    }
+
+    pub(super) fn template_named(&self, name: &str) -> u64 {
+        let found = self.templates.iter().find(|(_, blueprint)| blueprint.template.name == name);
+        *found.unwrap_or_else(|| panic!("no template `{name}`")).0
+    }
+
+    pub(super) fn user_named(&self, name: &str) -> Option<u64> {
+        self.users.iter().find(|(_, user)| user.name == name).map(|(id, _)| *id)
+    }
+
+    /// The hosts of an inventory, by name.
+    pub(super) fn hosts_of(&self, inventory: u64) -> Vec<u64> {
+        let mut hosts: Vec<_> = self.hosts.iter().filter(|(_, host)| host.inventory == inventory).collect();
+        hosts.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        hosts.into_iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Makes a token, and returns its id.
+    pub(super) fn add_token(&mut self, user: u64, description: &str, may_write: bool) -> u64 {
+        self.made.tokens += 1;
+        let token = Token {
+            user,
+            value: secret(30),
+            description: description.to_owned(),
+            may_write,
+            created: self.clock.now(),
+        };
+        self.tokens.insert(self.made.tokens, token);
+        self.made.tokens
+    }
+
+    /// What a user may do with an object of these roles; a superuser may use everything.
+    pub(super) fn role(&self, user: u64, roles: &BTreeMap<String, Role>) -> Option<Role> {
+        let user = &self.users[&user];
+        if user.is_superuser { Some(Role::Use) } else { roles.get(&user.name).copied() }
+    }
+
+    /// Whether a user may see a job: one that the user launched, or one of a template that the user may see.
+    pub(super) fn may_see_job(&self, user: u64, job: &Job) -> bool {
+        job.user == user || self.role(user, &self.templates[&job.template].template.roles).is_some()
+    }
+
+    /// The variables of a job as anybody gets to see them.
+    pub(super) fn shown_vars(job: &Job) -> Vars {
+        let shown = job.vars.iter().map(|(name, value)| {
+            let is_secret = job.secrets.contains(name);
+            (name.clone(), if is_secret { Value::from("$encrypted$") } else { value.clone() })
+        });
+        shown.collect()
+    }
+}
