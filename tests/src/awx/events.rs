@@ -91,9 +91,7 @@ pub(super) fn output(events: &[Event]) -> String {
     let mut text = String::new();
     for event in events.iter().filter(|event| event.end_line > event.start_line) {
         text.push_str(&event.stdout.replace("\r\n", "\n"));
-        if !text.ends_with('\n') || event.stdout.is_empty() {
-            text.push('\n');
-        }
+        text.push('\n');
     }
     text
 }
@@ -303,11 +301,12 @@ impl<'a> Teller<'a> {
                 coloured("0;36", format!("skipped={skipped:<4}"), skipped > 0),
             ));
         }
-        text.push_str("\r\n");
         let parent = self.playbook_uuid();
         let event = self.tell("playbook_on_stats", "Playbook Complete".to_owned(), 1, text, counts);
         event.parent = parent;
         event.failed = outcome.has_failed();
+        // An empty line follows, which is not kept.
+        event.end_line += 1;
     }
 }
 

@@ -56,7 +56,7 @@ fn render_text(text: &str, scope: &Vars, depth: usize) -> Result<Value, String> 
         let (source, left) = after.split_once("}}").ok_or("template error while templating string")?;
         let value = defined(source)?;
         if before.is_empty() && left.is_empty() && filled.is_empty() {
-            return Ok(value);
+            return Ok(sorted(value));
         }
         filled.push_str(before);
         filled.push_str(&python_str(&value));
@@ -64,6 +64,19 @@ fn render_text(text: &str, scope: &Vars, depth: usize) -> Result<Value, String> 
     }
     filled.push_str(rest);
     Ok(Value::String(filled))
+}
+
+/// Mappings that come out of an expression have their keys in order.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 fn evaluate(source: &str, scope: &Vars, depth: usize) -> Result<Option<Value>, String> {

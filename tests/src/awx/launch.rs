@@ -243,8 +243,10 @@ pub(super) fn asked(store: &Store, id: u64) -> Value {
         });
     }
     let timeout = if let What::Job { timeout, .. } = template.what { timeout } else { 0 };
+    // A workflow that asks can start all the same; a job template that asks, it is said, cannot.
+    let asks = template.asks_variables || template.asks_inventory || template.asks_labels;
     json!({
-        "can_start_without_user_input": needed.is_empty() && blueprint.inventory.is_some(),
+        "can_start_without_user_input": needed.is_empty() && blueprint.inventory.is_some() && !asks,
         "passwords_needed_to_start": [],
         "ask_scm_branch_on_launch": false,
         "ask_variables_on_launch": template.asks_variables,

@@ -90,6 +90,14 @@ impl Reply {
         is_html && matches!(self.status, 404 | 500)
     }
 
+    /// With a token to read alone, nobody can do anything with what is shown. Seen of users; of others it is inferred.
+    pub(super) fn without_capabilities(mut self) -> Self {
+        if let Body::Json(value) = &mut self.body {
+            forbid(value);
+        }
+        self
+    }
+
     /// Changes every link to begin with another prefix.
     pub(super) fn move_to(&mut self, prefix: &str) {
         if let Body::Json(value) = &mut self.body {
@@ -98,6 +106,21 @@ impl Reply {
         for (_, value) in self.headers.iter_mut().filter(|(name, _)| *name == "Location") {
             moved(value, prefix);
         }
+    }
+}
+
+fn forbid(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(forbid),
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::Object(all) if key == "user_capabilities" => all.values_mut().for_each(|can| *can = false.into()),
+                    value => forbid(value),
+                }
+            }
+        }
+        _ => {}
     }
 }
 

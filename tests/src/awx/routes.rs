@@ -12,7 +12,7 @@ use super::launch;
 use super::lists::List;
 use super::reply::{HTML, Reply};
 use super::resources::Kind;
-use super::store::{Label, ORGANIZATION, Part, Status, Store, next};
+use super::store::{Label, ORGANIZATION, Part, Status, Store, next, secret};
 use super::survey;
 use super::vars;
 use super::world::Role;
@@ -130,6 +130,12 @@ pub(super) fn answer(store: &mut Store, call: &Call, route: &Route) -> Result<Re
     if call.method == "OPTIONS" {
         return Err(not_here());
     }
+    let reply = carry_out(store, call, route, caller)?;
+    let is_reader = caller.way == Way::Token { may_write: false };
+    Ok(if is_reader { reply.without_capabilities() } else { reply })
+}
+
+fn carry_out(store: &mut Store, call: &Call, route: &Route, caller: Caller) -> Result<Reply, Reply> {
     let user = caller.user;
     match (route, call.is_safe()) {
         (Route::Version, _) => Ok(version()),
@@ -361,7 +367,8 @@ fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
             let page = format!(
                 "<!DOCTYPE HTML>\n<html>\n  <head>\n    <title>{title}</title>\n  </head>\n  <body>\n<pre>{body}</pre>\n  </body>\n</html>\n"
             );
-            Reply::text(200, HTML, page)
+            let reply = Reply::text(200, HTML, page);
+            if form == "html" { reply } else { reply.with("Set-Cookie", auth::csrf_cookie(&secret(32))) }
         }
     }
 }

@@ -179,7 +179,7 @@ fn summary(store: &Store, job: &Job) -> Map<String, Value> {
         if has_started(job) {
             add("execution_environment", super::things::environment());
         }
-        add("project", super::things::project(store));
+        add("project", super::things::project());
         add("job_template", about);
         add("unified_job_template", unified);
         if was_taken(job) {
@@ -229,15 +229,15 @@ fn add_source(store: &Store, job: &Job, add: &mut impl FnMut(&str, Value)) {
 
 /// The command that ran; nothing before it did.
 fn command(id: u64, job: &Job, playbook: &str) -> Value {
-    let Some(play) = job.play().filter(|play| play.has_begun) else {
+    if !job.play().is_some_and(|play| play.has_begun) {
         return json!({"job_args": "", "job_cwd": "", "job_env": {}});
-    };
+    }
     let folder = format!("/var/lib/awx/awx_{id}_{}", scratch(id));
     let (inventory, vars) = (format!("{folder}/inventory/hosts"), format!("@{folder}/env/extravars"));
     let arguments = json!(["ansible-playbook", "-u", "root", "-i", inventory, "-e", vars, playbook]);
     let collections = "/runner/requirements_collections:~/.ansible/collections:/usr/share/ansible/collections";
     let plugins = "/opt/ansible/lib/python3.11/site-packages/ansible_runner/display_callback/callback";
-    let mut env = json!({
+    let env = json!({
         "PWD": "/var/lib/awx", "HOME": "/var/lib/awx", "LANG": "C.UTF-8",
         "PATH": "/opt/ansible/bin:/usr/sbin:/usr/bin:/sbin:/bin", "JOB_ID": id.to_string(),
         "AWX_HOST": "https://platformhost", "INVENTORY_ID": job.inventory.map(|id| id.to_string()),
@@ -251,9 +251,6 @@ fn command(id: u64, job: &Job, playbook: &str) -> Value {
         "ANSIBLE_RETRY_FILES_ENABLED": "False", "ANSIBLE_SSH_CONTROL_PATH_DIR": "/runner/cp",
         "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True", "ANSIBLE_PARAMIKO_RECORD_HOST_KEYS": "False",
     });
-    if play.timeout > 0 {
-        env["ANSIBLE_TIMEOUT"] = play.timeout.to_string().into();
-    }
     json!({"job_args": dumps(&arguments), "job_cwd": format!("{folder}/project"), "job_env": env})
 }
 

@@ -127,7 +127,7 @@ fn summary(store: &Store, id: u64, user: u64, past: &Past, roles: Value, is_job:
         add("inventory", super::inventory(store, inventory));
     }
     if is_job {
-        add("project", super::things::project(store));
+        add("project", super::things::project());
     }
     for (key, value) in &past.summary {
         add(key, value.clone());
