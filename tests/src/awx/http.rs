@@ -244,7 +244,7 @@ fn route(store: &mut Store, call: &mut Call) -> (&'static str, Reply, Option<Str
         return (root, reply, None);
     }
     if below.is_empty() {
-        return (root, api(root), Some(reads));
+        return (root, api(root, call), Some(reads));
     }
     if below == "login/" {
         let reply = if call.method == "POST" { auth::log_in(store, call) } else { Reply::not_allowed(&call.method) };
@@ -269,7 +269,7 @@ fn joined(query: &[(String, String)]) -> String {
 }
 
 /// What is at the root: the versions, and a cookie for who wants to log in by form.
-fn api(root: &str) -> Reply {
+fn api(root: &str, call: &Call) -> Reply {
     let version = format!("{root}v2/");
     let mut body = serde_json::json!({
         "description": "AWX REST API", "current_version": version, "available_versions": {"v2": version},
@@ -280,7 +280,8 @@ fn api(root: &str) -> Reply {
     {
         body.shift_remove("oauth2");
     }
-    Reply::json(200, body).with("Set-Cookie", auth::csrf_cookie(&secret(32)))
+    let csrf = call.cookie("csrftoken").map_or_else(|| secret(32), str::to_owned);
+    Reply::json(200, body).with("Set-Cookie", auth::csrf_cookie(&csrf))
 }
 
 fn finished(reply: Reply, headers: Vec<(&'static str, String)>) -> Response<Bytes> {

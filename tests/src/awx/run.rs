@@ -93,8 +93,14 @@ impl Store {
             Status::Pending if self.is_blocked(id) => drop(self.parked.insert(id)),
             Status::Pending if job.is_workflow() => self.start_workflow(id, at),
             Status::Pending => {
-                self.job(id).status = Status::Waiting;
-                self.plan(id, at + signed(self.pace.queue));
+                let job = self.job(id);
+                job.status = Status::Waiting;
+                job.modified = at;
+                self.plan(id, at + signed(self.pace.queue / 2));
+            }
+            Status::Waiting if !self.play(id).is_placed => {
+                self.job(id).play_mut().unwrap().is_placed = true;
+                self.plan(id, at + signed(self.pace.queue / 2));
             }
             Status::Waiting => self.start_play(id, at),
             Status::Running if job.is_workflow() => self.move_workflow(id, at),
@@ -127,7 +133,6 @@ impl Store {
         let delay = if self.project_is_gone { self.pace.queue } else { self.pace.run / 2 };
         let job = self.job(id);
         job.status = Status::Running;
-        job.modified = at;
         job.started = Some(at);
         self.plan(id, at + signed(delay));
     }

@@ -75,7 +75,6 @@ pub(super) struct Token {
 /// A login by form.
 pub(super) struct Session {
     pub(super) id: String,
-    pub(super) csrf: String,
     pub(super) user: u64,
 }
 
@@ -161,6 +160,8 @@ pub(super) struct Play {
     pub(super) timeout: u32,
     /// What will have come of it, from when it runs on.
     pub(super) outcome: Outcome,
+    /// Whether it is known where it runs.
+    pub(super) is_placed: bool,
     /// Whether Ansible itself runs, or ran.
     pub(super) has_begun: bool,
     /// How many of its effects on the world have happened.

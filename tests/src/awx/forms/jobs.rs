@@ -62,7 +62,7 @@ pub(in crate::awx) fn form(store: &Store, id: u64, view: View) -> Value {
     }));
     let is_play = !job.is_workflow();
     if is_play {
-        add(json!({"execution_environment": has_started(job).then_some(1)}));
+        add(json!({"execution_environment": is_placed(job).then_some(1)}));
     }
     add(json!({
         "failed": job.status.has_failed(),
@@ -101,13 +101,14 @@ pub(in crate::awx) fn form(store: &Store, id: u64, view: View) -> Value {
     Value::Object(form)
 }
 
-fn has_started(job: &Job) -> bool {
-    job.started.is_some()
+/// Whether it is known in what the job runs.
+fn is_placed(job: &Job) -> bool {
+    job.play().is_some_and(|play| play.is_placed)
 }
 
 /// Whether a node was chosen to run the job: not for one that was canceled before.
 fn was_taken(job: &Job) -> bool {
-    job.status == Status::Waiting || has_started(job)
+    job.status == Status::Waiting || job.started.is_some()
 }
 
 fn related(store: &Store, id: u64, job: &Job) -> Map<String, Value> {
@@ -150,7 +151,7 @@ fn related(store: &Store, id: u64, job: &Job) -> Map<String, Value> {
     if let Some(source) = source {
         add("source_workflow_job", source);
     }
-    if has_started(job) {
+    if is_placed(job) {
         add("execution_environment", "/api/v2/execution_environments/1/".to_owned());
     }
     for name in ["job_events", "job_host_summaries", "activity_stream", "notifications", "create_schedule"] {
@@ -176,7 +177,7 @@ fn summary(store: &Store, job: &Job) -> Map<String, Value> {
         add("workflow_job_template", about);
         add("unified_job_template", unified);
     } else {
-        if has_started(job) {
+        if is_placed(job) {
             add("execution_environment", super::things::environment());
         }
         add("project", super::things::project());
