@@ -9,8 +9,9 @@ use super::reply::Reply;
 use super::run::Order;
 use super::store::Store;
 use super::survey::{self, ENCRYPTED};
+use super::template::{Template, What};
 use super::vars::{self, Vars, python_type};
-use super::world::{Role, Template, What};
+use super::world::Role;
 
 /// What a workflow template says to a field that it does not ask for.
 const NOT_ASKED: &str = "Field is not configured to prompt on launch.";

@@ -7,6 +7,7 @@
 //!
 //! [`Awx::spoil`] makes it misbehave; the same is below `/_control/` for tests whose subject runs in another process.
 
+mod actions;
 mod auth;
 mod call;
 mod clock;
@@ -15,11 +16,13 @@ mod events;
 mod expr;
 mod forms;
 mod http;
+mod lab;
 mod launch;
 mod lists;
 mod misbehave;
 mod nodes;
 mod playbook;
+mod recorded;
 mod reply;
 mod resources;
 mod routes;
@@ -27,6 +30,7 @@ mod run;
 mod server;
 mod store;
 mod survey;
+mod template;
 mod vars;
 mod world;
 
@@ -35,7 +39,8 @@ pub use http::Seen;
 pub use misbehave::{Fate, Rule};
 pub use server::{Awx, Tls};
 pub use store::Machine;
-pub use world::{Paths, Role, Template, World};
+pub use template::Template;
+pub use world::{Paths, Role, World};
 
 /// The password of a user.
 pub fn password_of(user: &str) -> String {

@@ -6,8 +6,8 @@ use super::clock::signed;
 use super::launch;
 use super::run::Order;
 use super::store::{Job, Node, Part, Status, Store, next};
+use super::template::What;
 use super::vars::Vars;
-use super::world::What;
 
 /// What AWX says where a node failed and no path leads on from there.
 const UNHANDLED: &str = "No error handling paths found, marking workflow as failed";

@@ -115,7 +115,9 @@ fn forbid(value: &mut Value) {
         Value::Object(map) => {
             for (key, value) in map {
                 match value {
-                    Value::Object(all) if key == "user_capabilities" => all.values_mut().for_each(|can| *can = false.into()),
+                    Value::Object(all) if key == "user_capabilities" => {
+                        all.values_mut().for_each(|can| *can = false.into())
+                    }
                     value => forbid(value),
                 }
             }

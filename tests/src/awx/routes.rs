@@ -2,23 +2,18 @@
 
 use serde_json::{Value, json};
 
+use super::actions;
 use super::auth::{self, Caller, Way};
 use super::call::Call;
-use super::clock::shown;
-use super::events;
-use super::forms::jobs::{self, View};
+use super::forms::jobs;
 use super::forms::{templates, things};
 use super::launch;
 use super::lists::List;
-use super::reply::{HTML, Reply};
+use super::reply::Reply;
 use super::resources::Kind;
-use super::store::{Label, ORGANIZATION, Part, Status, Store, next, secret};
+use super::store::{Part, Status, Store};
 use super::survey;
 use super::vars;
-use super::world::Role;
-
-/// The version that the recorded AWX said it is.
-const VERSION: &str = "24.6.2.dev0";
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +115,7 @@ pub(super) fn answer(store: &mut Store, call: &Call, route: &Route) -> Result<Re
     }
     let caller = auth::caller(store, call);
     if route.is_open() && call.is_safe() {
-        return Ok(if *route == Route::Ping { ping(store) } else { version() });
+        return Ok(if *route == Route::Ping { actions::ping(store) } else { actions::version() });
     }
     let caller = caller.ok_or_else(Reply::unauthorized)?;
     may_change(call, route, caller)?;
@@ -138,16 +133,16 @@ pub(super) fn answer(store: &mut Store, call: &Call, route: &Route) -> Result<Re
 fn carry_out(store: &mut Store, call: &Call, route: &Route, caller: Caller) -> Result<Reply, Reply> {
     let user = caller.user;
     match (route, call.is_safe()) {
-        (Route::Version, _) => Ok(version()),
-        (Route::Ping, _) => Ok(ping(store)),
-        (Route::Config, true) => Ok(Reply::json(200, json!({"time_zone": "UTC", "version": VERSION}))),
+        (Route::Version, _) => Ok(actions::version()),
+        (Route::Ping, _) => Ok(actions::ping(store)),
+        (Route::Config, true) => Ok(Reply::json(200, json!({"time_zone": "UTC", "version": actions::VERSION}))),
         (Route::Me, _) => {
             let form = things::user(store, user, user);
             Ok(Reply::json(200, json!({"count": 1, "next": null, "previous": null, "results": [form]})))
         }
         (Route::List(kind), true) => kind.list(store, user, |_| true).page(call),
         (Route::List(Kind::Token), false) => Ok(auth::make_token(store, caller, user, &call.json()?)),
-        (Route::List(Kind::Label), false) => make_label(store, user, &call.json()?),
+        (Route::List(Kind::Label), false) => actions::make_label(store, user, &call.json()?),
         (Route::Object(kind, key), true) => {
             let id = kind.find(store, key, user)?;
             Ok(Reply::json(200, kind.detail(store, id, user)))
@@ -182,7 +177,7 @@ fn may_change(call: &Call, route: &Route, caller: Caller) -> Result<(), Reply> {
 }
 
 /// What administrators may do is not here; nobody else may.
-fn no_administration(store: &Store, user: u64) -> Reply {
+pub(super) fn no_administration(store: &Store, user: u64) -> Reply {
     if store.users[&user].is_superuser { not_here() } else { Reply::forbidden() }
 }
 
@@ -211,8 +206,8 @@ fn of_object(
     let id = kind.find(store, key, user)?;
     match (below, call.is_safe()) {
         ("launch", true) => Ok(Reply::json(200, launch::asked(store, id))),
-        ("launch", false) => start(store, call, user, id),
-        ("cancel", _) => cancel(store, call, user, id),
+        ("launch", false) => actions::start(store, call, user, id),
+        ("cancel", _) => actions::cancel(store, call, user, id),
         ("survey_spec", true) => {
             let survey = store.templates[&id].template.survey.as_ref().map_or_else(|| json!({}), survey::shown);
             Ok(Reply::json(200, survey))
@@ -228,7 +223,7 @@ fn of_object(
             };
             Kind::Node.list(store, user, |node| nodes.contains(&node)).page(call)
         }
-        ("workflow_nodes", false) => Err(add_node(store, call, user)),
+        ("workflow_nodes", false) => Err(actions::add_node(store, call, user)),
         ("hosts", true) => Kind::Host.list(store, user, |host| store.hosts[&host].inventory == id).page(call),
         ("variable_data", true) => {
             let text = if kind == Kind::Host { &store.hosts[&id].variables } else { &store.inventories[&id].variables };
@@ -243,217 +238,16 @@ fn of_object(
         ("inventories" | "workflow_job_templates" | "job_templates", true) => {
             Kind::at(below).unwrap_or(kind).list(store, user, |_| true).page(call)
         }
-        ("job_events", true) => job_events(store, id).page(call),
+        ("job_events", true) => actions::job_events(store, id).page(call),
         ("job_host_summaries", true) => {
             let all = jobs::host_summaries(store, id);
             let rows = all.iter().zip(0..).map(|(summary, index)| (index, summary.clone())).collect();
             let form = Box::new(move |index: u64| all[usize::try_from(index).unwrap_or(0)].clone());
             List { model: "JobHostSummary", rows, form }.page(call)
         }
-        ("stdout", true) => Ok(stdout(store, call, id)),
+        ("stdout", true) => Ok(actions::stdout(store, call, id)),
         _ => Err(no_administration(store, user)),
     }
-}
-
-fn start(store: &mut Store, call: &Call, user: u64, template: u64) -> Result<Reply, Reply> {
-    if store.role(user, &store.templates[&template].template.roles) < Some(Role::Use) {
-        return Err(Reply::forbidden());
-    }
-    let (id, ignored) = launch::launch(store, template, user, &call.json()?)?;
-    let key = jobs::kind(&store.jobs[&id]);
-    let mut body = json!({key: id, "ignored_fields": ignored});
-    body.as_object_mut().unwrap().extend(jobs::form(store, id, View::Launch).as_object().cloned().unwrap());
-    Ok(Reply::json(201, body).with("Location", jobs::url(store, id)))
-}
-
-fn cancel(store: &mut Store, call: &Call, user: u64, id: u64) -> Result<Reply, Reply> {
-    let job = &store.jobs[&id];
-    let can_cancel = !job.status.is_end();
-    if call.is_safe() {
-        return Ok(Reply::json(200, json!({"can_cancel": can_cancel})));
-    }
-    let is_superuser = store.users[&user].is_superuser;
-    match can_cancel {
-        true if is_superuser || job.user == user => {
-            store.cancel(id);
-            Ok(Reply::empty(202))
-        }
-        false if is_superuser => Err(Reply::not_allowed("POST")),
-        _ => Err(Reply::forbidden()),
-    }
-}
-
-fn make_label(store: &mut Store, user: u64, body: &Value) -> Result<Reply, Reply> {
-    let is_superuser = store.users[&user].is_superuser;
-    let required = |field: &str| Reply::json(400, json!({field: ["This field is required."]}));
-    let organization = body["organization"].as_u64();
-    let is_ours = organization == Some(ORGANIZATION);
-    if !is_superuser && !(is_ours && is_member(store, user)) {
-        return Err(Reply::forbidden());
-    }
-    let name = body["name"].as_str().filter(|name| !name.is_empty()).ok_or_else(|| required("name"))?;
-    let organization = organization.ok_or_else(|| required("organization"))?;
-    if store.labels.values().any(|label| label.name == name && label.organization == organization) {
-        let fault = "Label with this Name and Organization already exists.";
-        return Err(Reply::json(400, json!({"__all__": [fault]})));
-    }
-    let id = next(&store.labels);
-    let created = store.clock.now();
-    store.labels.insert(id, Label { name: name.to_owned(), organization, user, created });
-    let location = format!("/api/v2/labels/{id}/");
-    Ok(Reply::json(201, Kind::Label.detail(store, id, user)).with("Location", location))
-}
-
-/// A new node of a workflow: only what is wrong with it is here.
-fn add_node(store: &Store, call: &Call, user: u64) -> Reply {
-    let template = call.json().ok().and_then(|body| body["unified_job_template"].as_u64());
-    let lacks = template.and_then(|id| store.templates.get(&id)).is_some_and(|found| found.inventory.is_none());
-    if store.users[&user].is_superuser && lacks {
-        let fault = "Job Template inventory is missing or undefined.";
-        return Reply::json(400, json!({"resources_needed_to_start": [fault]}));
-    }
-    no_administration(store, user)
-}
-
-fn job_events(store: &Store, id: u64) -> List<'_> {
-    let job = &store.jobs[&id];
-    let events = job.play().map_or(&[][..], |play| jobs::visible(job, play));
-    let mut rows: Vec<(u64, Value)> = events
-        .iter()
-        .map(|event| {
-            let row = json!({"id": event.id, "counter": event.counter, "event": event.kind, "failed": event.failed,
-                "task": event.task, "start_line": event.start_line});
-            (event.id, row)
-        })
-        .collect();
-    // Not the order in which they happened: by the first line of their output, the newer id first.
-    rows.sort_by_key(|(id, row)| (row["start_line"].as_u64(), std::cmp::Reverse(*id)));
-    let form = move |wanted: u64| {
-        let found = events.iter().find(|event| event.id == wanted);
-        found.map_or(Value::Null, |event| jobs::event(store, id, event))
-    };
-    List { model: "JobEvent", rows, form: Box::new(form) }
-}
-
-/// The output, in the form that the query or else the header asks for.
-fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
-    let job = &store.jobs[&id];
-    let text = events::output(job.play().map_or(&[], |play| jobs::visible(job, play)));
-    let asked = call.parameter("format").unwrap_or_else(|| match call.header("accept") {
-        accept if accept.contains("application/json") => "json",
-        accept if accept.contains("text/plain") => "txt",
-        _ => "api",
-    });
-    let plain = "text/plain; charset=utf-8";
-    let whole = if asked.starts_with("ansi") { text.clone() } else { events::plain(&text) };
-    match asked {
-        "txt" | "ansi" if text.is_empty() => Reply::empty(200),
-        "txt" | "ansi" => Reply::text(200, plain, whole),
-        "txt_download" | "ansi_download" => {
-            let name = format!("attachment; filename=\"job_{id}.txt\"");
-            Reply::text(200, "text/plain", whole).with("Content-Disposition", name)
-        }
-        "json" => {
-            let lines: Vec<&str> = text.split_inclusive('\n').collect();
-            let number = |name: &str| call.parameter(name).and_then(|text| text.parse::<usize>().ok());
-            let start = number("start_line").unwrap_or(0).min(lines.len());
-            let end = number("end_line").unwrap_or(lines.len()).clamp(start, lines.len());
-            let range = json!({"start": start, "end": end, "absolute_end": lines.len()});
-            Reply::json(200, json!({"range": range, "content": lines[start..end].concat()}))
-        }
-        form => {
-            let title = if form == "html" { "Type" } else { "Job Stdout &middot; AWX REST API" };
-            let body = whole.replace('&', "&amp;").replace('<', "&lt;");
-            let page = format!(
-                "<!DOCTYPE HTML>\n<html>\n  <head>\n    <title>{title}</title>\n  </head>\n  <body>\n<pre>{body}</pre>\n  </body>\n</html>\n"
-            );
-            let reply = Reply::text(200, HTML, page);
-            if form == "html" { reply } else { reply.with("Set-Cookie", auth::csrf_cookie(&secret(32))) }
-        }
-    }
-}
-
-fn ping(store: &Store) -> Reply {
-    let node = json!({"node": "rig", "node_type": "hybrid", "uuid": "7835a9fc-408b-4eb1-964b-602bdceb58d9",
-        "heartbeat": shown(store.clock.now()), "capacity": 220, "version": VERSION});
-    let group = |name: &str| json!({"name": name, "capacity": 220, "instances": ["rig"]});
-    Reply::json(
-        200,
-        json!({
-            "ha": false, "version": VERSION, "active_node": "rig", "install_uuid": store.install_uuid,
-            "instances": [node], "instance_groups": [group("controlplane"), group("default")],
-        }),
-    )
-}
-
-/// The names under which the API lists what it has, where these are not the paths themselves.
-const NAMES: [(&str, &str); 3] = [
-    ("inventory", "inventories"),
-    ("constructed_inventory", "constructed_inventories"),
-    ("service_index", "service-index"),
-];
-
-fn version() -> Reply {
-    let names = [
-        "ping",
-        "instances",
-        "instance_groups",
-        "receptor_addresses",
-        "config",
-        "settings",
-        "me",
-        "dashboard",
-        "organizations",
-        "users",
-        "execution_environments",
-        "projects",
-        "project_updates",
-        "teams",
-        "credentials",
-        "credential_types",
-        "credential_input_sources",
-        "applications",
-        "tokens",
-        "metrics",
-        "inventory",
-        "constructed_inventory",
-        "inventory_sources",
-        "inventory_updates",
-        "groups",
-        "hosts",
-        "host_metrics",
-        "host_metric_summary_monthly",
-        "job_templates",
-        "jobs",
-        "ad_hoc_commands",
-        "system_job_templates",
-        "system_jobs",
-        "schedules",
-        "roles",
-        "notification_templates",
-        "notifications",
-        "labels",
-        "unified_job_templates",
-        "unified_jobs",
-        "activity_stream",
-        "workflow_job_templates",
-        "workflow_jobs",
-        "workflow_approvals",
-        "workflow_job_template_nodes",
-        "workflow_job_nodes",
-        "mesh_visualizer",
-        "bulk",
-        "analytics",
-        "service_index",
-        "role_definitions",
-        "role_user_assignments",
-        "role_team_assignments",
-    ];
-    let path = |name: &str| {
-        NAMES.iter().find(|(key, _)| *key == name).map_or_else(|| name.to_owned(), |(_, path)| (*path).to_owned())
-    };
-    let entries = names.iter().map(|name| ((*name).to_owned(), format!("/api/v2/{}/", path(name)).into()));
-    Reply::json(200, Value::Object(entries.collect()))
 }
 
 /// The status that a job has, for tests that wait for one.

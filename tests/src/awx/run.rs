@@ -9,8 +9,8 @@ use super::clock::signed;
 use super::events;
 use super::playbook::Change;
 use super::store::{Job, Machine, Part, Play, Status, Store};
+use super::template::What;
 use super::vars::Vars;
-use super::world::What;
 
 /// What AWX says of a job that a timeout ended.
 const TIMEOUT: &str = "Job terminated due to timeout";

@@ -22,7 +22,8 @@ use super::http::{Seen, Shared};
 use super::misbehave::Rule;
 use super::routes;
 use super::store::{Machine, Store};
-use super::world::{What, World};
+use super::template::What;
+use super::world::World;
 
 /// A running AWX. Dropping it stops it.
 pub struct Awx {

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::clock::{Clock, Pace};
 use super::events::Event;
 use super::playbook::{Outcome, Playbook};
+use super::template::{Template, What};
 use super::vars::Vars;
-use super::world::{Paths, Role, Template, What, World};
+use super::world::{Paths, Role, World};
 
 /// The one organization, `Lab`; `Default` is what a new AWX has.
 pub(super) const ORGANIZATION: u64 = 2;
@@ -253,6 +254,16 @@ impl Blueprint {
     }
 }
 
+/// Puts facts over others, key by key, also in mappings of mappings.
+fn merge(facts: &mut Vars, over: Vars) {
+    for (key, value) in over {
+        match (facts.get_mut(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
+            (_, value) => drop(facts.insert(key, value)),
+        }
+    }
+}
+
 /// The id after the last of a table.
 pub(super) fn next<T>(table: &BTreeMap<u64, T>) -> u64 {
     table.last_key_value().map_or(1, |(last, _)| last + 1)
@@ -340,17 +351,21 @@ impl Store {
         }
     }
 
-    /// Adds a host, or gives one of the same name new variables and facts.
+    /// Adds a host; one of the same name gets the variables, if there are any, and the facts beside those it has.
     pub(super) fn add_host(&mut self, inventory: u64, name: &str, variables: &str, facts: Vars) {
         let now = self.clock.now();
-        let facts_modified = (!facts.is_empty()).then_some(now);
         let same = self.hosts.values_mut().find(|host| host.inventory == inventory && host.name == name);
         if let Some(host) = same {
-            variables.clone_into(&mut host.variables);
-            host.facts = facts;
-            host.facts_modified = facts_modified;
+            if !variables.is_empty() {
+                variables.clone_into(&mut host.variables);
+            }
+            if !facts.is_empty() {
+                host.facts_modified = Some(now);
+            }
+            merge(&mut host.facts, facts);
             return;
         }
+        let facts_modified = (!facts.is_empty()).then_some(now);
         self.made.hosts += 1;
         let host = Host {
             inventory,

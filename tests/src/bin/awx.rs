@@ -1,5 +1,5 @@
 //! Serves the AWX of the tests by hand: `awx [PORT]`, 8052 if nothing is said. It prints where it is and a token of
-//! `rigger`, and serves the recorded world, all templates at once, until it is ended. `/_control/` works as well.
+//! `rigger`, and serves [`World::lab`] until it is ended. `/_control/` works as well.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         drop(writeln!(std::io::stderr(), "`{port}` is no port"));
         return ExitCode::from(2);
     };
-    let awx = Awx::start_at(World::recorded().all_at_once(), port, None);
+    let awx = Awx::start_at(World::lab(), port, None);
     let (url, token, password) = (awx.url(), awx.token_of("rigger"), password_of("rigger"));
     let said = writeln!(std::io::stdout(), "base_url: {url}\nusername: rigger\npassword: {password}\ntoken: {token}");
     if said.is_err() {

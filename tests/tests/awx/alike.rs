@@ -169,7 +169,8 @@ impl Alike<'_> {
             }
             (Value::Number(_), Value::Number(_)) if kind.is_some() => {
                 let ids = recorded.as_u64().zip(ours.as_u64());
-                let is_same = ids.is_some_and(|(recorded, ours)| kind.is_some_and(|kind| self.ids.learn(kind, recorded, ours)));
+                let is_same =
+                    ids.is_some_and(|(recorded, ours)| kind.is_some_and(|kind| self.ids.learn(kind, recorded, ours)));
                 if !is_same {
                     self.differ(at, recorded, ours);
                 }
@@ -180,7 +181,14 @@ impl Alike<'_> {
         }
     }
 
-    fn object(&mut self, at: &str, key: &str, recorded: &Map<String, Value>, ours: &Map<String, Value>, kind: Option<Kind>) {
+    fn object(
+        &mut self,
+        at: &str,
+        key: &str,
+        recorded: &Map<String, Value>,
+        ours: &Map<String, Value>,
+        kind: Option<Kind>,
+    ) {
         let is_template = recorded.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("template"));
         let kind_of = |map: &Map<String, Value>| map.get("type").and_then(Value::as_str).and_then(Kind::of_type);
         let own = kind_of(recorded).or(kind).or_else(|| Kind::of_key(key));
@@ -217,7 +225,8 @@ impl Alike<'_> {
         // Folders of jobs have letters at the end that nobody can know; parsers have their own words.
         let is_free = key == "inventory" && at.contains("job_env");
         let parser = "Cannot parse as JSON (error: ";
-        let are_of_parsers = recorded.starts_with(parser) && ours.starts_with(parser) && recorded.contains("while parsing");
+        let are_of_parsers =
+            recorded.starts_with(parser) && ours.starts_with(parser) && recorded.contains("while parsing");
         if is_free || are_of_parsers || without_folders(recorded) == without_folders(ours) {
             return;
         }

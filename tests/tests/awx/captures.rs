@@ -182,8 +182,19 @@ impl Walker {
                         headers.push(("Cookie", jar.join("; ")));
                     }
                 }
-                "X-CSRFToken" => headers.push(("X-CSRFToken", self.cookies.get("csrftoken").cloned().unwrap_or_default())),
-                "Content-Type" | "Accept" | "Referer" => headers.push((if key == "Accept" { "Accept" } else if key == "Referer" { "Referer" } else { "Content-Type" }, value.to_owned())),
+                "X-CSRFToken" => {
+                    headers.push(("X-CSRFToken", self.cookies.get("csrftoken").cloned().unwrap_or_default()))
+                }
+                "Content-Type" | "Accept" | "Referer" => headers.push((
+                    if key == "Accept" {
+                        "Accept"
+                    } else if key == "Referer" {
+                        "Referer"
+                    } else {
+                        "Content-Type"
+                    },
+                    value.to_owned(),
+                )),
                 other => panic!("{name}: what is the header {other}?"),
             }
         }
@@ -207,7 +218,9 @@ impl Walker {
         let who = WHO.iter().find(|(start, _)| name.starts_with(start)).map_or("rigger", |(_, user)| user);
         match recorded.split(' ').next().unwrap() {
             "Bearer" if name.contains("bad-token") => "Bearer no-such-token".to_owned(),
-            "Bearer" if name.contains("read-scope") || name.contains("read-token") => format!("Bearer {}", self.reading),
+            "Bearer" if name.contains("read-scope") || name.contains("read-token") => {
+                format!("Bearer {}", self.reading)
+            }
             "Bearer" => format!("Bearer {}", self.token),
             "Basic" => format!("Basic {}", STANDARD.encode(format!("{who}:{}", password_of(who)))),
             other => format!("{other} abc"),
@@ -301,7 +314,8 @@ fn told(steps: &[Step]) -> Vec<&'static str> {
 #[test]
 fn every_recording_is_told_or_listed_with_the_reason_why_not() {
     let told: Vec<&str> = [STORY, LISTS, PAGES, FAILED].iter().flat_map(|steps| told(steps)).collect();
-    let known: BTreeSet<String> = told.iter().chain(NOT_SERVED.iter().map(|(name, _)| name)).map(|&name| name.to_owned()).collect();
+    let known: BTreeSet<String> =
+        told.iter().chain(NOT_SERVED.iter().map(|(name, _)| name)).map(|&name| name.to_owned()).collect();
     let told_once: BTreeSet<&str> = told.iter().copied().collect();
     assert_eq!(told_once.len(), told.len(), "some exchange is told twice");
     let singles: BTreeSet<String> = names().into_iter().filter(|name| !name.starts_with("flow-")).collect();
@@ -350,7 +364,10 @@ fn whole_runs_of_clients_are_answered_as_recorded() {
         prepare(&mut walker, &name);
         let mut is_canceled = false;
         for exchange in capture(&name)["exchanges"].as_array().unwrap() {
-            if name == "flow-broker-wait-canceled" && exchange["response"]["body"]["status"] == "canceled" && !is_canceled {
+            if name == "flow-broker-wait-canceled"
+                && exchange["response"]["body"]["status"] == "canceled"
+                && !is_canceled
+            {
                 walker.cancel(exchange);
                 is_canceled = true;
             }
@@ -363,14 +380,14 @@ fn whole_runs_of_clients_are_answered_as_recorded() {
 
 /// What there was before a run: labels, facts, and a project that was gone.
 fn prepare(walker: &mut Walker, name: &str) {
-    let headers = [
-        ("Authorization", format!("Bearer {}", walker.token)),
-        ("Content-Type", "application/json".to_owned()),
-    ];
+    let headers =
+        [("Authorization", format!("Bearer {}", walker.token)), ("Content-Type", "application/json".to_owned())];
     for label in ["team=rig", "owner"] {
-        let has = capture(name)["exchanges"].as_array().unwrap().iter().any(|exchange| {
-            exchange["request"]["body"]["name"] == label && exchange["response"]["status"] == 400
-        });
+        let has = capture(name)["exchanges"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|exchange| exchange["request"]["body"]["name"] == label && exchange["response"]["status"] == 400);
         if has || label == "team=rig" {
             let body = json!({"name": label, "organization": 2}).to_string();
             let answer = client::send(walker.awx.url(), "POST", "/api/v2/labels/", &headers, body.as_bytes()).unwrap();

@@ -3,4 +3,5 @@
 mod alike;
 mod captures;
 mod client;
+mod server;
 mod story;

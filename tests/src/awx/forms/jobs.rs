@@ -7,8 +7,8 @@ use crate::awx::clock::{seconds, shown};
 use crate::awx::events::{self, Event, scratch};
 use crate::awx::playbook::Outcome;
 use crate::awx::store::{Job, ORGANIZATION, PROJECT, Play, Status, Store};
+use crate::awx::template::What;
 use crate::awx::vars::dumps;
-use crate::awx::world::What;
 
 /// Where a form is shown: what it has depends on that.
 #[derive(Clone, Copy, PartialEq, Eq)]

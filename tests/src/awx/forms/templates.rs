@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{insert_after, links};
 use crate::awx::clock::shown;
 use crate::awx::store::{Job, ORGANIZATION, PROJECT, Store};
-use crate::awx::world::{Role, What};
+use crate::awx::template::What;
+use crate::awx::world::Role;
 
 /// The path of a template.
 pub(in crate::awx) fn url(store: &Store, id: u64) -> String {
