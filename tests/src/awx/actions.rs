@@ -7,16 +7,15 @@ use super::call::Call;
 use super::clock::shown;
 use super::events;
 use super::forms::jobs::{self, View};
+use super::forms::parts;
 use super::launch;
 use super::lists::List;
+use super::records::Label;
 use super::reply::{HTML, Reply};
 use super::resources::Kind;
 use super::routes::{is_member, no_administration};
-use super::store::{Label, ORGANIZATION, Store, next, secret};
+use super::store::{ORGANIZATION, Store, next, secret};
 use super::world::Role;
-
-/// The version that the recorded AWX said it is.
-pub(super) const VERSION: &str = "24.6.2.dev0";
 
 pub(super) fn start(store: &mut Store, call: &Call, user: u64, template: u64) -> Result<Reply, Reply> {
     if store.role(user, &store.templates[&template].template.roles) < Some(Role::Use) {
@@ -51,7 +50,8 @@ pub(super) fn make_label(store: &mut Store, user: u64, body: &Value) -> Result<R
     let required = |field: &str| Reply::json(400, json!({field: ["This field is required."]}));
     let organization = body["organization"].as_u64();
     let is_ours = organization == Some(ORGANIZATION);
-    if !is_superuser && !(is_ours && is_member(store, user)) {
+    let may_add = is_superuser || (is_ours && is_member(store, user));
+    if !may_add {
         return Err(Reply::forbidden());
     }
     let name = body["name"].as_str().filter(|name| !name.is_empty()).ok_or_else(|| required("name"))?;
@@ -93,7 +93,7 @@ pub(super) fn job_events(store: &Store, id: u64) -> List<'_> {
     rows.sort_by_key(|(id, row)| (row["start_line"].as_u64(), std::cmp::Reverse(*id)));
     let form = move |wanted: u64| {
         let found = events.iter().find(|event| event.id == wanted);
-        found.map_or(Value::Null, |event| jobs::event(store, id, event))
+        found.map_or(Value::Null, |event| parts::event(store, id, event))
     };
     List { model: "JobEvent", rows, form: Box::new(form) }
 }
@@ -138,12 +138,12 @@ pub(super) fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
 
 pub(super) fn ping(store: &Store) -> Reply {
     let node = json!({"node": "rig", "node_type": "hybrid", "uuid": "7835a9fc-408b-4eb1-964b-602bdceb58d9",
-        "heartbeat": shown(store.clock.now()), "capacity": 220, "version": VERSION});
+        "heartbeat": shown(store.clock.now()), "capacity": 220, "version": store.version});
     let group = |name: &str| json!({"name": name, "capacity": 220, "instances": ["rig"]});
     Reply::json(
         200,
         json!({
-            "ha": false, "version": VERSION, "active_node": "rig", "install_uuid": store.install_uuid,
+            "ha": false, "version": store.version, "active_node": "rig", "install_uuid": store.install_uuid,
             "instances": [node], "instance_groups": [group("controlplane"), group("default")],
         }),
     )

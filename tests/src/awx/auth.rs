@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::call::{Call, pairs};
 use super::forms::things;
+use super::records::Session;
 use super::reply::{HTML, Reply};
-use super::store::{Session, Store, secret};
+use super::store::{Store, secret};
 
 /// The cookie of a session.
 const COOKIE: &str = "awx_sessionid";

@@ -15,9 +15,10 @@ use super::auth;
 use super::call::{Call, pairs};
 use super::control;
 use super::misbehave::{self, Fate, Rule};
+use super::records::Machine;
 use super::reply::{Body, Reply};
 use super::routes::{self, Route};
-use super::store::{Machine, Store, secret};
+use super::store::{Store, secret};
 use super::world::Paths;
 
 /// How long half an answer is on its way before its connection is cut.

@@ -1,6 +1,7 @@
 //! Lists: filters, order, search and pages.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,9 @@ const MOST: usize = 200;
 
 /// What a page has where nothing is asked for.
 const USUAL: usize = 25;
+
+/// How a filter begins of which one of several has to hold.
+const OR: &str = "or__";
 
 /// Parameters that are no filters.
 const OTHERS: [&str; 6] = ["page", "page_size", "order_by", "search", "format", "not_exist"];
@@ -35,10 +39,18 @@ impl List<'_> {
     /// AWX's answer to a field that there is none of, a value that is none, or a page that is none.
     pub(super) fn page(self, call: &Call) -> Result<Reply, Reply> {
         let Self { model, mut rows, form } = self;
-        for (name, value) in &call.query {
-            if !OTHERS.contains(&name.as_str()) {
-                rows = filtered(model, rows, &form, name, value)?;
-            }
+        let filters = || call.query.iter().filter(|(name, _)| !OTHERS.contains(&name.as_str()));
+        for (name, value) in filters().filter(|(name, _)| !name.starts_with(OR)) {
+            rows = filtered(model, rows, &form, name, value)?;
+        }
+        // Of those with `or__` one is enough.
+        let mut kept: Option<BTreeSet<u64>> = None;
+        for (name, value) in filters().filter_map(|(name, value)| Some((name.strip_prefix(OR)?, value))) {
+            let found = filtered(model, rows.clone(), &form, name, value)?;
+            kept.get_or_insert_default().extend(found.into_iter().map(|(id, _)| id));
+        }
+        if let Some(kept) = kept {
+            rows.retain(|(id, _)| kept.contains(id));
         }
         if let Some(text) = call.parameter("search") {
             for word in text.split(',').map(|word| word.trim().to_lowercase()) {
@@ -140,7 +152,7 @@ fn filtered(
 ) -> Result<Vec<(u64, Value)>, Reply> {
     let (name, inverted) = match name.strip_prefix("not__") {
         Some(rest) => (rest, true),
-        None => (name.strip_prefix("or__").unwrap_or(name), false),
+        None => (name, false),
     };
     let mut path: Vec<&str> = name.split("__").collect();
     let lookup = match path.last() {

@@ -23,6 +23,7 @@ mod misbehave;
 mod nodes;
 mod playbook;
 mod recorded;
+mod records;
 mod reply;
 mod resources;
 mod routes;
@@ -37,8 +38,8 @@ mod world;
 pub use clock::Pace;
 pub use http::Seen;
 pub use misbehave::{Fate, Rule};
+pub use records::Machine;
 pub use server::{Awx, Tls};
-pub use store::Machine;
 pub use template::Template;
 pub use world::{Paths, Role, World};
 

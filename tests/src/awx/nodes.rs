@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use super::clock::signed;
 use super::launch;
+use super::records::{Job, Node, Part, Status};
 use super::run::Order;
-use super::store::{Job, Node, Part, Status, Store, next};
+use super::store::{Store, next};
 use super::template::What;
 use super::vars::Vars;
 

@@ -297,7 +297,7 @@ mod tests {
         let outcome = Playbook::parse(DEPLOY).run(&extra, &["localhost".to_owned()], "x", |_| false);
         assert!(outcome.has_failed());
         assert_eq!(outcome.steps[1].results[0].2["msg"], "no disk");
-        assert_eq!(outcome.steps[1].line, 8);
+        assert_eq!(outcome.steps[1].line, 9);
     }
 
     #[test]

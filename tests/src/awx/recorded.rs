@@ -8,6 +8,9 @@ use super::clock::Pace;
 use super::template::{Node, Template, What};
 use super::world::{Paths, User, World};
 
+/// The version that it said it was.
+const VERSION: &str = "24.6.2.dev0";
+
 /// Its objects, as data.
 const RECORDED: &str = include_str!("../../labs/awx/world.json");
 
@@ -67,6 +70,8 @@ impl World {
             pace: Pace::fast(),
             is_still: false,
             paths: Paths::Both,
+            version: VERSION.to_owned(),
+            identity: None,
         };
         for (name, id) in INVENTORY_IDS {
             let inventory = named(&read["inventories"], name);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::forms::jobs::{self, View};
-use super::forms::{templates, things};
+use super::forms::{parts, templates, things};
 use super::lists::List;
 use super::reply::Reply;
 use super::store::{ORGANIZATION, Store};
@@ -156,7 +156,7 @@ impl Kind {
         match self {
             Self::WorkflowTemplate | Self::JobTemplate | Self::UnifiedTemplate => templates::form(store, id, user),
             Self::Job | Self::WorkflowJob | Self::UnifiedJob => jobs::form(store, id, View::List),
-            Self::Node => jobs::node(store, id),
+            Self::Node => parts::node(store, id),
             Self::Inventory => things::inventory(store, id, user),
             Self::Host => things::host(store, id, user),
             Self::Label => things::label(store, id),

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use super::actions;
 use super::auth::{self, Caller, Way};
 use super::call::Call;
-use super::forms::jobs;
+use super::forms::parts;
 use super::forms::{templates, things};
 use super::launch;
 use super::lists::List;
+use super::records::{Part, Status};
 use super::reply::Reply;
 use super::resources::Kind;
-use super::store::{Part, Status, Store};
+use super::store::Store;
 use super::survey;
 use super::vars;
 
@@ -69,6 +70,8 @@ impl Route {
             ["config"] => Some(Self::Config),
             ["me"] => Some(Self::Me),
             [list] => Kind::at(list).map(Self::List),
+            // What is unified is found under its own kind.
+            ["unified_jobs" | "unified_job_templates", _] => None,
             [list, key] => Kind::at(list).map(|kind| Self::Object(kind, key.to_owned())),
             [list, key, below] => {
                 let kind = Kind::at(list)?;
@@ -135,7 +138,7 @@ fn carry_out(store: &mut Store, call: &Call, route: &Route, caller: Caller) -> R
     match (route, call.is_safe()) {
         (Route::Version, _) => Ok(actions::version()),
         (Route::Ping, _) => Ok(actions::ping(store)),
-        (Route::Config, true) => Ok(Reply::json(200, json!({"time_zone": "UTC", "version": actions::VERSION}))),
+        (Route::Config, true) => Ok(Reply::json(200, json!({"time_zone": "UTC", "version": store.version}))),
         (Route::Me, _) => {
             let form = things::user(store, user, user);
             Ok(Reply::json(200, json!({"count": 1, "next": null, "previous": null, "results": [form]})))
@@ -240,7 +243,7 @@ fn of_object(
         }
         ("job_events", true) => actions::job_events(store, id).page(call),
         ("job_host_summaries", true) => {
-            let all = jobs::host_summaries(store, id);
+            let all = parts::host_summaries(store, id);
             let rows = all.iter().zip(0..).map(|(summary, index)| (index, summary.clone())).collect();
             let form = Box::new(move |index: u64| all[usize::try_from(index).unwrap_or(0)].clone());
             List { model: "JobHostSummary", rows, form }.page(call)

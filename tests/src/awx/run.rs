@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::clock::signed;
 use super::events;
 use super::playbook::Change;
-use super::store::{Job, Machine, Part, Play, Status, Store};
+use super::records::{Job, Machine, Part, Play, Status};
+use super::store::Store;
 use super::template::What;
 use super::vars::Vars;
 

@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::{Seen, Shared};
 use super::misbehave::Rule;
+use super::records::{Machine, Status};
 use super::routes;
-use super::store::{Machine, Store};
+use super::store::Store;
 use super::template::What;
 use super::world::World;
 
@@ -186,7 +187,7 @@ impl Awx {
     /// The status of a job, as the API has it; none if there is no such job.
     pub fn status_of(&self, job: u64) -> Option<&'static str> {
         let store = self.shared.store();
-        routes::status_of(&store, job).map(super::store::Status::shown)
+        routes::status_of(&store, job).map(Status::shown)
     }
 
     /// The path of a template's launch.

@@ -39,6 +39,8 @@ pub struct World {
     pub(super) pace: Pace,
     pub(super) is_still: bool,
     pub(super) paths: Paths,
+    pub(super) version: String,
+    pub(super) identity: Option<String>,
 }
 
 /// Somebody who may log in. The password is the name and `-password`.
@@ -147,6 +149,20 @@ impl World {
     #[must_use]
     pub fn still(mut self) -> Self {
         self.is_still = true;
+        self
+    }
+
+    /// The version that it says it is; `24.6.2.dev0` if nothing is said.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.version);
+        self
+    }
+
+    /// The `install_uuid` that tells it from others; each server has its own if nothing is said.
+    #[must_use]
+    pub fn identity(mut self, uuid: &str) -> Self {
+        self.identity = Some(uuid.to_owned());
         self
     }
 

@@ -185,16 +185,7 @@ impl Walker {
                 "X-CSRFToken" => {
                     headers.push(("X-CSRFToken", self.cookies.get("csrftoken").cloned().unwrap_or_default()))
                 }
-                "Content-Type" | "Accept" | "Referer" => headers.push((
-                    if key == "Accept" {
-                        "Accept"
-                    } else if key == "Referer" {
-                        "Referer"
-                    } else {
-                        "Content-Type"
-                    },
-                    value.to_owned(),
-                )),
+                "Content-Type" | "Accept" | "Referer" => headers.push((key, value.to_owned())),
                 other => panic!("{name}: what is the header {other}?"),
             }
         }

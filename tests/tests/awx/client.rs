@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
 /// How long the server may take.
@@ -44,15 +48,14 @@ impl Answer {
     }
 }
 
-/// Sends a request; an error is a connection that was refused, cut, or ended before the answer did.
-pub(crate) fn send(
-    url: &str,
-    method: &str,
-    target: &str,
+/// Sends a request and reads the answer, over a connection to this place; an error is a connection that was refused, cut, or ended before the answer did.
+pub(crate) fn exchange(
+    mut stream: impl Read + Write,
+    place: &str,
+    (method, target): (&str, &str),
     headers: &[(&str, String)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
-    let place = url.strip_prefix("http://").unwrap();
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n");
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").unwrap();
@@ -61,8 +64,6 @@ pub(crate) fn send(
         write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
     }
     head.push_str("\r\n");
-    let mut stream = TcpStream::connect(place)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[head.as_bytes(), body].concat())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -81,4 +82,35 @@ pub(crate) fn send(
         return Err(cut());
     }
     Ok(answer)
+}
+
+/// Sends a request to a server that does not encrypt.
+pub(crate) fn send(
+    url: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let place = url.strip_prefix("http://").unwrap();
+    let stream = TcpStream::connect(place)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange(stream, place, (method, target), headers, body)
+}
+
+/// Reads from a server that encrypts, and believes the authorities in these files alone.
+pub(crate) fn get_encrypted(url: &str, target: &str, authorities: &[String]) -> std::io::Result<Answer> {
+    let place = url.strip_prefix("https://").unwrap();
+    let mut roots = RootCertStore::empty();
+    for file in authorities {
+        roots.add_parsable_certificates(CertificateDer::pem_file_iter(file).unwrap().map(Result::unwrap));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
+    let stream = TcpStream::connect(place)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange(StreamOwned::new(connection, stream), place, ("GET", target), &[], b"")
 }

@@ -71,7 +71,7 @@ fn a_workflow_makes_a_machine_and_another_removes_it() {
     let name = artifacts["_broker_facts"]["name"].as_str().unwrap().to_owned();
     assert_eq!(artifacts["_broker_facts"]["host_type"], "custom");
     assert_eq!(artifacts["_broker_args"], json!({"note": "hello"}));
-    assert_eq!(awx.machines(), [name.clone()]);
+    assert_eq!(awx.machines(), [name.as_str()]);
     let listed = rigger.get(&format!("hosts/?name={name}"))["results"][0]["id"].as_u64().unwrap();
     assert_eq!(rigger.get(&format!("hosts/{listed}/ansible_facts/"))["_broker_facts"]["name"], *name);
 
@@ -262,6 +262,7 @@ fn lists_are_searched_filtered_and_ordered() {
     assert_eq!(count("hosts/?name__icontains=NODE-000"), 10);
     assert_eq!(count("hosts/?inventory__name=big&name__startswith=node-02"), 100);
     assert_eq!(count("hosts/?name__in=node-0001,node-0002"), 2);
+    assert_eq!(count("hosts/?or__name=node-0001&or__name=node-0002&name__endswith=1"), 1);
     assert_eq!(count("hosts/?search=0007"), 1);
     assert_eq!(count(&format!("hosts/?inventory={big}&enabled=false")), 0);
     assert_eq!(count("hosts/?not__name__startswith=node&page_size=1"), 4);
@@ -335,13 +336,7 @@ fn what_is_encrypted_is_answered_to_who_trusts_the_authority() {
     let tls = Tls::new();
     let awx = Awx::start_tls(World::recorded(), &tls);
     assert!(awx.url().starts_with("https://127.0.0.1:"));
-    let curl = |more: &[&str]| {
-        let mut command = std::process::Command::new("curl");
-        command.args(["--silent", "--show-error", "--max-time", "20"]).args(more);
-        command.arg(format!("{}/api/v2/ping/", awx.url())).output().unwrap()
-    };
-    let answer = curl(&["--cacert", &tls.authority()]);
-    let said: Value = serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
-    assert_eq!(said["active_node"], "rig");
-    assert!(!curl(&[]).status.success());
+    let answer = client::get_encrypted(awx.url(), "/api/v2/ping/", &[tls.authority()]).unwrap();
+    assert_eq!(answer.json()["active_node"], "rig");
+    assert!(client::get_encrypted(awx.url(), "/api/v2/ping/", &[]).is_err());
 }

@@ -3,6 +3,7 @@
 //! Links begin with `/api/v2/`; [`reply`](super::reply) changes that where the request came by another path.
 
 pub(super) mod jobs;
+pub(super) mod parts;
 pub(super) mod templates;
 pub(super) mod things;
 

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{insert_after, links};
 use crate::awx::clock::shown;
-use crate::awx::store::{Job, ORGANIZATION, PROJECT, Store};
+use crate::awx::records::Job;
+use crate::awx::store::{ORGANIZATION, PROJECT, Store};
 use crate::awx::template::What;
 use crate::awx::world::Role;
 

@@ -112,7 +112,7 @@ pub(in crate::awx) fn host(store: &Store, id: u64, user: u64) -> Value {
     if let Some((job, number)) = host.last {
         related.insert("last_job".to_owned(), super::jobs::url(store, job).into());
         related.insert("last_job_host_summary".to_owned(), format!("/api/v2/job_host_summaries/{number}/").into());
-        let (about, recent) = super::jobs::last_on_host(store, job);
+        let (about, recent) = super::parts::last_on_host(store, job);
         let short = json!({"id": number, "failed": host.is_failing});
         insert_after(&mut summary, "inventory", [("last_job", about), ("last_job_host_summary", short)]);
         summary.insert("recent_jobs".to_owned(), json!([recent]));
