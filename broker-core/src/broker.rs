@@ -3,6 +3,7 @@
 //! Read a checkout from [`Broker::checkout_many`] down: a request becomes orders, the journal is written, the provider
 //! is asked, the journal is written again, and a guard owns the host.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -25,7 +26,7 @@ use crate::context::{Core, Instance, Progress, Step};
 use crate::engine::{self, Released, Terms, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
 use crate::filter::Filter;
-use crate::guard::{HostGuard, HostGuards, HostType};
+use crate::guard::{self, HostGuard, HostGuards, HostType, MakeSpecial};
 use crate::guardian::{self, Guarding, Watching};
 use crate::host::Host;
 use crate::id::{GuardId, HostId};
@@ -65,9 +66,18 @@ pub struct Builder {
     directory: Option<BrokerDirectory>,
     factories: Vec<Arc<dyn ProviderFactory>>,
     guardian: guardian::Choice,
+    host_types: HashMap<String, MakeSpecial>,
 }
 
 impl Builder {
+    /// Has hosts that their provider calls this, in the fact `host_type`, set up and torn down as a type of the caller's
+    /// when [`Broker::checkout`] or [`Broker::checkout_many`] hands them over. [`HostGuard::special`] gives the value.
+    #[must_use]
+    pub fn host_type<T: HostType>(mut self, name: impl Into<String>) -> Self {
+        self.host_types.insert(name.into(), guard::special::<T>());
+        self
+    }
+
     /// Adds a kind of provider. A later one takes the place of an earlier one of the same name.
     #[must_use]
     pub fn provider(mut self, factory: Arc<dyn ProviderFactory>) -> Self {
@@ -130,7 +140,9 @@ impl Builder {
                 loaded.settings
             }
         };
-        Ok(Broker { core: Arc::new(Core::new(settings, directory, self.factories, self.guardian)) })
+        let mut core = Core::new(settings, directory, self.factories, self.guardian);
+        core.host_types = self.host_types;
+        Ok(Broker { core: Arc::new(core) })
     }
 }
 
@@ -156,7 +168,7 @@ impl Broker {
         }
         let (mut guards, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
         match guards.pop() {
-            Some(guard) => Ok(guard),
+            Some(guard) => self.as_its_type(guard).await,
             None => Err(CheckoutError::new(HostGuards::default(), failures).into()),
         }
     }
@@ -173,7 +185,18 @@ impl Broker {
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
         let batch = self.plan(request, Holding::Guarded).await?;
         let (hosts, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
-        let guards: HostGuards = hosts.into();
+        let mut guards = HostGuards::default();
+        let mut broken = None;
+        for typed in join_all(hosts.into_iter().map(|guard| self.as_its_type(guard))).await {
+            match typed {
+                Ok(guard) => guards.push(guard),
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        if let Some(error) = broken {
+            // The others go with their guards.
+            return Err(error);
+        }
         if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
     }
 
@@ -230,6 +253,25 @@ impl Broker {
         // Those that were cancelled for the sake of another say nothing new.
         failures.sort_by_key(CheckoutFailure::is_cancelled);
         Err(broken.unwrap_or_else(|| CheckoutError::new(HostGuards::default(), failures).into()))
+    }
+
+    /// Sets a host up as the type that its provider says it is, where there is one. One whose setup fails is torn down and
+    /// released.
+    async fn as_its_type(&self, mut guard: HostGuard) -> Result<HostGuard> {
+        let name = guard.fact("host_type");
+        let name = name.as_ref().and_then(Value::as_str);
+        let Some(make) = name.and_then(|name| self.core.host_types.get(name)) else { return Ok(guard) };
+        let setup = guard.become_special(make(Host::clone(&guard)));
+        match setup.await {
+            Ok(()) => Ok(guard),
+            Err(source) => {
+                let host = guard.label();
+                if let Err(second) = guard.checkin().await {
+                    tracing::warn!(error = crate::error_chain(&second), "checkin after a failed setup");
+                }
+                Err(Error::Hook { hook: "setup", host, source })
+            }
+        }
     }
 
     /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup).

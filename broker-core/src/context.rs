@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::STOP_ALL;
 use crate::error::{Error, Result};
+use crate::guard::MakeSpecial;
 use crate::guardian::{self, Guarding};
 use crate::id::HostId;
 use crate::inventory::{HostRecord, Inventory, InventoryError, Liveness, Owner, RunLock};
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) guarding: Guarding,
     steps: broadcast::Sender<Progress>,
     pub(crate) stop: CancellationToken,
+    /// What makes hosts of the types that providers name.
+    pub(crate) host_types: HashMap<String, MakeSpecial>,
     /// Once it is cancelled nothing begins any more with hosts that there are.
     pub(crate) halt: CancellationToken,
 }
@@ -82,6 +85,7 @@ impl Core {
             steps: broadcast::channel(STEPS).0,
             stop: STOP_ALL.child_token(),
             halt: CancellationToken::new(),
+            host_types: HashMap::new(),
         }
     }
 

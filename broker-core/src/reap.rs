@@ -434,6 +434,25 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_that_the_provider_governs_ends_nothing_here() {
+        use Liveness::{Alive, Dead, Unknown};
+
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let left = Some(Verdict::Due(Reason::LeftBehind));
+        for (state, holding, expected) in [
+            ("active", "kept", [None, None, None]),
+            ("failed", "kept", [None, None, None]),
+            // That nobody is left who would release it is another reason.
+            ("active", "guarded", [None, None, left]),
+            ("pending", "guarded", [None, None, left]),
+        ] {
+            let record = record(state, holding, Some("2026-01-01T12:00:00Z"));
+            let judged = [Alive, Unknown, Dead].map(|liveness| verdict(&record, liveness, now, true));
+            assert_eq!(judged, expected, "{state} {holding}");
+        }
+    }
+
+    #[test]
     fn a_clock_that_jumps_back_expires_nothing() {
         let mut record = record("active", "kept", Some("2026-01-01T12:00:00Z"));
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
