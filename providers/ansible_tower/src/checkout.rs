@@ -109,7 +109,7 @@ impl TowerProvider {
             let ignored: Vec<&String> = job.ignored_fields.keys().collect();
             tracing::warn!("{label} has dropped what it was told of {ignored:?}");
         }
-        order.progress(format!("{label} is {id}: {link}"));
+        tracing::info!("{label} runs as {id}: {link}");
         Ok(id)
     }
 
@@ -146,7 +146,11 @@ impl TowerProvider {
 
     /// Gives a job up that was stopped: what it made goes.
     async fn give_up(&self, order: &Order, id: JobId, job: &Arc<Job>, error: ProviderError) -> ProviderError {
-        match self.ran(id, job).await {
+        let ran = self.ran(id, job).await;
+        if let Ok(ran) = &ran {
+            self.warn_of_the_unknown(id, ran);
+        }
+        match ran {
             // A workflow may have come to its end just before.
             Ok(ran) if error.kind() == ErrorKind::Timeout => self.dangling(order, id, &ran, error).await,
             Ok(ran) => match self.made_by(id, &ran).await {
@@ -193,6 +197,16 @@ impl TowerProvider {
                 }
                 with(error, &format!("host `{shown}` that it had made is checked in"))
             }
+        }
+    }
+
+    /// Tells of jobs that were stopped in the middle: what they had made by then they say to nobody.
+    pub(crate) fn warn_of_the_unknown(&self, id: JobId, ran: &[Ran]) {
+        for stopped in ran.iter().filter(|ran| ran.status == Status::Cancelled) {
+            let (name, link) = (&stopped.name, self.link(stopped.job));
+            tracing::warn!(
+                "`{name}` of {id} was stopped in the middle: nobody can tell whether it had made anything ({link})"
+            );
         }
     }
 

@@ -18,7 +18,7 @@ impl TowerProvider {
         order.progress(format!("launching {label}"));
         let launched = self.launch(&prepared).await.map_err(|NotLaunched { error, .. }| error)?;
         let id = JobId { kind: wanted.kind, id: launched.id };
-        order.progress(format!("{label} is {id}: {}", self.link(id)));
+        tracing::info!("{label} runs as {id}: {}", self.link(id));
         let job = match self.ended(id, &label, Some(order)).await? {
             Ended::Over(job) => job,
             Ended::GoesOn(error) | Ended::Stopped(error, _) => return Err(error),

@@ -41,6 +41,12 @@ impl TowerProvider {
 
     pub(crate) async fn extend_host(&self, host: &HostRecord, wanted: &Extension) -> Result<HostFacts, ProviderError> {
         self.at_home(host).await?;
+        // Extending takes nothing away, unless somebody says it in the workflow's own words.
+        if let (Some(by), Some(until), true) = (wanted.by, host.lease_until, wanted.args.is_empty())
+            && until >= by.until()
+        {
+            return Ok(HostFacts::default());
+        }
         let given = wanted.args.get(NEW_EXPIRE_TIME).map(ToString::to_string).filter(|time| !time.is_empty());
         let time = given.or_else(|| wanted.by.map(|by| relative(by.0)));
         let time = time.unwrap_or_else(|| self.settings.new_expire_time.clone());

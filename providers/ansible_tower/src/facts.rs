@@ -76,8 +76,9 @@ pub(crate) fn of_facts(mut facts: Map<String, Value>, expiry: &[String]) -> Host
     let lease_until = lease_until(&facts, expiry);
     facts.shift_remove(NAME);
     facts.shift_remove("hostname");
+    // What it calls itself need not lead to it.
     let ip = facts.get("ip").and_then(text);
-    HostFacts { name, address: ip.filter(|_| hostname.is_none()), hostname, lease_until, facts, ..HostFacts::default() }
+    HostFacts { name, address: ip, hostname, lease_until, facts, ..HostFacts::default() }
 }
 
 const NAME: &str = "name";

@@ -1,7 +1,5 @@
 //! Finding a host again: by the job that made it, and by whether its release workflow has run.
 
-use std::time::Duration;
-
 use broker_core::inventory::HostRecord;
 use broker_core::provider::{ErrorKind, Found, HostFacts, Identity, ProviderError};
 use jiff::Timestamp;
@@ -183,8 +181,7 @@ impl TowerProvider {
             action: Some(if id.kind == Kind::Job { arguments::JOB_TEMPLATE } else { arguments::WORKFLOW }.to_owned()),
             lease_until: text("_broker_lease_until").and_then(|until| until.parse::<Timestamp>().ok()),
         };
-        let age = job.created.zip(self.client.service_now());
-        let age = age.and_then(|(made, now)| Duration::try_from(now.duration_since(made)).ok());
+        let age = self.client.age(job.created);
         Found { identity, age, ..Found::default() }
     }
 }

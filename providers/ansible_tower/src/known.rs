@@ -25,11 +25,14 @@ pub(crate) struct Blueprint {
     pub(crate) survey: Option<Survey>,
 }
 
+/// Things by what they are called, with when they were looked up.
+type Looked<K, V> = Mutex<HashMap<K, (Instant, V)>>;
+
 /// What was looked up.
 #[derive(Default)]
 pub(crate) struct Known {
-    blueprints: Mutex<HashMap<(Kind, String), (Instant, Arc<Blueprint>)>>,
-    inventories: Mutex<HashMap<String, (Instant, u64)>>,
+    blueprints: Looked<(Kind, String), Arc<Blueprint>>,
+    inventories: Looked<String, u64>,
 }
 
 impl Known {

@@ -29,7 +29,6 @@ mod tree;
 mod wait;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use broker_core::inventory::HostRecord;
@@ -178,11 +177,6 @@ impl Provider for TowerProvider {
 
     async fn find(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
         self.find_host(host).await
-    }
-
-    /// A loaded service works for a while at a launch that nobody waits for.
-    fn settle_time(&self) -> Duration {
-        Duration::from_secs(10)
     }
 
     async fn query(&self, query: &Query) -> Result<Table, ProviderError> {

@@ -3,14 +3,14 @@
 //! A page of 200 hosts is one request. Facts have to be asked for host by host, so that this is done only for hosts that
 //! have any, and for many at once.
 
-use broker_core::provider::{Found, HostFacts, ProviderError, Scope};
+use broker_core::provider::{Found, HostFacts, Identity, ProviderError, Scope};
 use broker_core::{ArgValue, Args};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use crate::TowerProvider;
 use crate::api::inventory::{self, Host, Inventory};
-use crate::arguments::ID;
+use crate::arguments::{self, ID};
 use crate::client::{CallError, Client};
 use crate::facts;
 
@@ -68,7 +68,9 @@ async fn of_host(client: &Client, host: &Host, expiry: &[String]) -> Result<Foun
         Some(_) => inventory::facts(client, host.id).await?,
         None => Map::new(),
     };
-    Ok(described(host, known, expiry))
+    let mut found = described(host, known, expiry);
+    found.age = client.age(host.created);
+    Ok(found)
 }
 
 fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found {
@@ -94,7 +96,17 @@ fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found
     let made_with = object(facts::ARGS).cloned().unwrap_or_default();
     let broker_id = made_with.get(ID).and_then(Value::as_str).and_then(|id| id.parse().ok());
     let is_empty = |value: &Value| value.is_null() || *value == json!("") || *value == json!({}) || *value == json!([]);
-    let args = made_with.into_iter().filter(|(_, value)| !is_empty(value));
+    let own = |name: &str| made_with.get(name).and_then(Value::as_str).map(str::to_owned);
+    let action = [arguments::WORKFLOW, arguments::JOB_TEMPLATE].into_iter().find(|name| made_with.contains_key(*name));
+    let identity = Identity {
+        owner: own("_broker_owner"),
+        origin: own("_broker_origin"),
+        action: action.filter(|_| broker_id.is_some()).map(str::to_owned),
+        // When it ends is for the laboratory to say.
+        lease_until: None,
+    };
+    let is_ours = |name: &str| [ID, "_broker_owner", "_broker_lease_until"].contains(&name);
+    let args = made_with.into_iter().filter(|(name, value)| !is_empty(value) && !is_ours(name));
     let args: Args = args.map(|(name, value)| (name, ArgValue::from_json(value))).collect();
     let facts = HostFacts {
         // The inventory's own name is the one by which the release workflow knows it.
@@ -103,7 +115,7 @@ fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found
         address: facts.facts.get("ip").and_then(Value::as_str).map(str::to_owned),
         ..facts
     };
-    Found { broker_id, facts, args, ..Found::default() }
+    Found { broker_id, facts, args, identity, ..Found::default() }
 }
 
 #[cfg(test)]

@@ -59,8 +59,8 @@ impl TowerProvider {
                 table(&["inventory", "id", "hosts", "description"], all.iter().map(row).collect())
             }
             "inventory" | "tower_inventory" => return self.inventory(name).await,
-            "templates" => self.from_workflow(TEMPLATES).await?,
-            "flavors" => self.from_workflow(FLAVORS).await?,
+            "templates" => self.listed_by(TEMPLATES).await?,
+            "flavors" => self.listed_by(FLAVORS).await?,
             other => {
                 let message = format!("AnsibleTower does not know the question `{other}`");
                 return Err(ProviderError::new(ErrorKind::BadRequest, message));
@@ -102,7 +102,7 @@ impl TowerProvider {
     }
 
     /// Runs a workflow that lists something, and shows what it lists.
-    async fn from_workflow(&self, (workflow, key): (&str, &str)) -> Result<Table, ProviderError> {
+    async fn listed_by(&self, (workflow, key): (&str, &str)) -> Result<Table, ProviderError> {
         let given = Map::from_iter([("workflow".to_owned(), json!(workflow))]);
         let wanted = Wanted::workflow(workflow, given, broker_core::HostId::generate(), "broker providers");
         let prepared = self.prepared(&wanted.without_host()).await?;

@@ -88,11 +88,15 @@ impl TowerProvider {
         let mut names: Vec<String> = Vec::new();
         let mut told_nothing = None;
         for (id, mut job) in jobs {
-            if !job.status.is_over() {
+            let runs = !job.status.is_over();
+            if runs {
                 self.stop(id).await?;
                 job = self.job(id).await?.unwrap_or(job);
             }
             let ran = self.ran(id, &job).await?;
+            if runs {
+                self.warn_of_the_unknown(id, &ran);
+            }
             let mut made = self.made_by(id, &ran).await?;
             if job.status == Status::Successful {
                 let told = self.told_by(id, &ran).await?;

@@ -42,12 +42,14 @@ impl NoAnswer {
     }
 }
 
-/// Whether an error is about a certificate. One inside an error of input and output is no source of it.
+/// Whether an error is about a certificate. One inside an error of input and output is no source of it, and there may be
+/// several around it.
 fn shows_distrust(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
+    }
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let is = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
-    error.downcast_ref::<rustls::Error>().is_some_and(is)
-        || inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(is)
+    inner.is_some_and(|inner| shows_distrust(inner))
 }
 
 /// Why the body of an answer could not be read.

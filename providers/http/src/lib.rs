@@ -7,6 +7,7 @@ mod tls;
 use std::time::Duration;
 
 use broker_core::provider::{ErrorKind, ProviderError};
+pub use reqwest::Client;
 use reqwest::redirect::Policy;
 
 pub use self::answer::{BodyError, NoAnswer, body, retry_after};
@@ -20,8 +21,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// If a file for encryption does not do, with its name.
-pub fn client(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, ProviderError> {
-    reqwest::Client::builder()
+pub fn client(tls: &Tls, timeout: Duration) -> Result<Client, ProviderError> {
+    Client::builder()
         .tls_backend_preconfigured(tls::configuration(tls)?)
         .connect_timeout(CONNECT)
         .timeout(timeout)

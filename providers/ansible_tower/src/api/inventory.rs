@@ -2,6 +2,7 @@
 
 use broker_core::Args;
 use broker_http::encoded;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -28,7 +29,7 @@ pub(crate) struct Inventory {
 pub(crate) struct Host {
     pub(crate) id: u64,
     pub(crate) name: String,
-    pub(crate) enabled: bool,
+    pub(crate) created: Option<Timestamp>,
     /// As somebody has typed it: JSON, YAML or nothing.
     variables: String,
     /// When facts about it were stored, if ever.

@@ -115,7 +115,7 @@ impl Login {
                 match make_token(wire, &basic).await {
                     Ok(token) => Ok(Key { number, header: bearer(&token.token)?, own: Some(token.id) }),
                     // Not everybody may make tokens: then it is the password every time.
-                    Err(error) if matches!(error.status(), Some(403 | 404 | 405)) => {
+                    Err(error) if matches!(error.status(), Some(403..=405)) => {
                         tracing::debug!(?error, "no token of our own: the password is used for every request.");
                         Ok(Key { number, header: basic, own: None })
                     }

@@ -204,6 +204,12 @@ impl Client {
         at.checked_add(jiff::SignedDuration::try_from(seen.elapsed()).ok()?).ok()
     }
 
+    /// How long ago something was made, by the service's clock. Its readings come without parts of seconds.
+    pub(crate) fn age(&self, made: Option<Timestamp>) -> Option<Duration> {
+        let (made, now) = (made?, self.service_now()?);
+        Some(Duration::try_from(now.duration_since(made)).unwrap_or_default())
+    }
+
     /// Asks for something below the prefix: `workflow_jobs/2/`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         let mut attempts = Attempts::new(self.patience, self.despite_403);
