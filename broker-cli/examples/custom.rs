@@ -44,6 +44,7 @@ fn lab() -> Arc<dyn ProviderFactory> {
         }],
         queries: vec![QueryInfo { name: "machines", value: None, help: "The machines there are" }],
         facts: vec!["boot_from"],
+        ..ProviderInfo::default()
     };
     broker::provider::factory(info, |settings| {
         let machines = settings.list("machines")?;

@@ -243,10 +243,7 @@ impl<'a> App<'a> {
 
     /// As [`confirm`](Self::confirm), with a table of the command's own.
     pub(crate) fn confirm_table(&self, question: &str, table: impl FnOnce() -> String) -> Result<(), Failure> {
-        let nobody = std::env::var_os("BROKER_NON_INTERACTIVE").is_some()
-            || !io::stdin().is_terminal()
-            || !io::stderr().is_terminal();
-        if self.global.yes || nobody {
+        if self.global.yes || is_alone() {
             return Ok(());
         }
         self.console.say(table().trim_end());
@@ -255,6 +252,15 @@ impl<'a> App<'a> {
             Ok(false) => Err(CommandError::new(Code::Failed, "not confirmed, so nothing was done").into()),
             Err(error) => Err(CommandError::new(Code::Failed, format!("cannot ask for confirmation: {error}")).into()),
         }
+    }
+
+    /// Asks whether something is wanted. Where nobody can answer it is not, unless every question is answered with yes.
+    pub(crate) fn wants(&self, question: &str) -> Result<bool, Failure> {
+        if self.global.yes || is_alone() {
+            return Ok(self.global.yes);
+        }
+        let asked = Confirm::new().with_prompt(question).default(true).interact();
+        asked.map_err(|error| CommandError::new(Code::Failed, format!("cannot ask: {error}")).into())
     }
 
     /// Runs work that has to be settled: the first Ctrl-C or SIGTERM stops what can be stopped, and its end is waited
@@ -330,6 +336,11 @@ impl<'a> App<'a> {
             format => self.console.print_value(format, &value()),
         }
     }
+}
+
+/// Whether nobody can answer a question.
+fn is_alone() -> bool {
+    std::env::var_os("BROKER_NON_INTERACTIVE").is_some() || !io::stdin().is_terminal() || !io::stderr().is_terminal()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {

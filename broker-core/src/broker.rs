@@ -3,6 +3,7 @@
 //! Read a checkout from [`Broker::checkout_many`] down: a request becomes orders, the journal is written, the provider
 //! is asked, the journal is written again, and a guard owns the host.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -20,18 +21,19 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::Args;
 use crate::context::{Core, Instance, Progress, Step};
 use crate::engine::{self, Released, Terms, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
 use crate::filter::Filter;
-use crate::guard::{HostGuard, HostGuards, HostType};
+use crate::guard::{self, HostGuard, HostGuards, HostType, MakeSpecial};
 use crate::guardian::{self, Guarding, Watching};
 use crate::host::Host;
 use crate::id::{GuardId, HostId};
 use crate::inventory::{Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
 use crate::provider::{
-    Endpoint, ErrorKind, Execution, HostFacts, Lease, Order, OrderLink, Provider, ProviderError, ProviderFactory,
-    ProviderInfo, Query, Table, no_session,
+    Endpoint, ErrorKind, Execution, Extension, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
+    ProviderFactory, ProviderInfo, Query, Table, no_session,
 };
 use crate::recovery;
 use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted};
@@ -64,9 +66,18 @@ pub struct Builder {
     directory: Option<BrokerDirectory>,
     factories: Vec<Arc<dyn ProviderFactory>>,
     guardian: guardian::Choice,
+    host_types: HashMap<String, MakeSpecial>,
 }
 
 impl Builder {
+    /// Has hosts that their provider calls this, in the fact `host_type`, set up and torn down as a type of the caller's
+    /// when [`Broker::checkout`] or [`Broker::checkout_many`] hands them over. [`HostGuard::special`] gives the value.
+    #[must_use]
+    pub fn host_type<T: HostType>(mut self, name: impl Into<String>) -> Self {
+        self.host_types.insert(name.into(), guard::special::<T>());
+        self
+    }
+
     /// Adds a kind of provider. A later one takes the place of an earlier one of the same name.
     #[must_use]
     pub fn provider(mut self, factory: Arc<dyn ProviderFactory>) -> Self {
@@ -129,7 +140,9 @@ impl Builder {
                 loaded.settings
             }
         };
-        Ok(Broker { core: Arc::new(Core::new(settings, directory, self.factories, self.guardian)) })
+        let mut core = Core::new(settings, directory, self.factories, self.guardian);
+        core.host_types = self.host_types;
+        Ok(Broker { core: Arc::new(core) })
     }
 }
 
@@ -155,7 +168,7 @@ impl Broker {
         }
         let (mut guards, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
         match guards.pop() {
-            Some(guard) => Ok(guard),
+            Some(guard) => self.as_its_type(guard).await,
             None => Err(CheckoutError::new(HostGuards::default(), failures).into()),
         }
     }
@@ -172,7 +185,18 @@ impl Broker {
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
         let batch = self.plan(request, Holding::Guarded).await?;
         let (hosts, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
-        let guards: HostGuards = hosts.into();
+        let mut guards = HostGuards::default();
+        let mut broken = None;
+        for typed in join_all(hosts.into_iter().map(|guard| self.as_its_type(guard))).await {
+            match typed {
+                Ok(guard) => guards.push(guard),
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        if let Some(error) = broken {
+            // The others go with their guards.
+            return Err(error);
+        }
         if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
     }
 
@@ -229,6 +253,25 @@ impl Broker {
         // Those that were cancelled for the sake of another say nothing new.
         failures.sort_by_key(CheckoutFailure::is_cancelled);
         Err(broken.unwrap_or_else(|| CheckoutError::new(HostGuards::default(), failures).into()))
+    }
+
+    /// Sets a host up as the type that its provider says it is, where there is one. One whose setup fails is torn down and
+    /// released.
+    async fn as_its_type(&self, mut guard: HostGuard) -> Result<HostGuard> {
+        let name = guard.fact("host_type");
+        let name = name.as_ref().and_then(Value::as_str);
+        let Some(make) = name.and_then(|name| self.core.host_types.get(name)) else { return Ok(guard) };
+        let setup = guard.become_special(make(Host::clone(&guard)));
+        match setup.await {
+            Ok(()) => Ok(guard),
+            Err(source) => {
+                let host = guard.label();
+                if let Err(second) = guard.checkin().await {
+                    tracing::warn!(error = crate::error_chain(&second), "checkin after a failed setup");
+                }
+                Err(Error::Hook { hook: "setup", host, source })
+            }
+        }
     }
 
     /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup).
@@ -297,7 +340,8 @@ impl Broker {
     pub(crate) async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
         let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
-        let lease = self.lease(resolved.lease, (holding == Holding::Guarded).then_some(GUARD_LEASE))?;
+        let is_ours = !self.core.governs_leases(&resolved.provider);
+        let lease = self.lease(resolved.lease, (holding == Holding::Guarded && is_ours).then_some(GUARD_LEASE))?;
         if let Some(keep) = resolved.keep_on_failure {
             self.lease(Some(keep), None)?;
         }
@@ -376,8 +420,29 @@ impl Broker {
         records: Vec<HostRecord>,
         by: Duration,
     ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
-        self.lease(Some(by), None)?;
-        let extend = move |core: Arc<Core>, record| async move { extend_one(&core, record, Lease(by)).await };
+        self.extend_with(records, Some(by), Args::new()).await
+    }
+
+    /// As [`extend`](Self::extend), with arguments for the provider, and for a span of the provider's own where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn extend_with(
+        &self,
+        records: Vec<HostRecord>,
+        by: Option<Duration>,
+        args: Args,
+    ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
+        if by.is_some() {
+            self.lease(by, None)?;
+        }
+        let wanted = Arc::new(Extension { by: by.map(Lease), args });
+        let extend = move |core: Arc<Core>, record| {
+            let wanted = Arc::clone(&wanted);
+            async move { extend_one(&core, record, &wanted).await }
+        };
         self.each("extending leases", records, extend).await
     }
 
@@ -961,7 +1026,7 @@ async fn run_action(core: Arc<Core>, batch: Batch, cancel: CancellationToken) ->
     Err(wrap(error))
 }
 
-async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<HostRecord> {
+async fn extend_one(core: &Arc<Core>, record: HostRecord, wanted: &Extension) -> Result<HostRecord> {
     let record = recovery::recover(core, record).await?;
     let is_active = |record: &HostRecord| match record.state {
         HostState::Active => Ok(()),
@@ -969,13 +1034,15 @@ async fn extend_one(core: &Arc<Core>, record: HostRecord, by: Lease) -> Result<H
     };
     is_active(&record)?;
     let provider = core.provider_of(&record).await?;
-    let facts = engine::caught(provider.extend(&record, by)).await.map_err(|source| {
+    let facts = engine::caught(provider.extend_as(&record, wanted)).await.map_err(|source| {
         let doing = format!("could not extend the lease of host {} (`{}`)", record.number, record.label());
         Error::Provider { doing, source }
     })?;
     core.change(record, |record| {
         is_active(record)?;
-        record.lease_until = Some(by.extending(record.lease_until));
+        if let Some(by) = wanted.by {
+            record.lease_until = Some(by.extending(record.lease_until));
+        }
         record.absorb(facts.clone());
         Ok(())
     })
@@ -1068,6 +1135,16 @@ impl OrderLink for Recorded {
         Ok(())
     }
 
+    async fn known(&self, _id: HostId, facts: HostFacts) -> Result<(), ProviderError> {
+        let mut wanted = self.record.lock().clone();
+        wanted.absorb(facts);
+        let written = self.core.inventory().update(wanted).await.map_err(|source| {
+            ProviderError::new(ErrorKind::Failed, "what is known of the host could not be written down").source(source)
+        })?;
+        *self.record.lock() = written;
+        Ok(())
+    }
+
     fn progress(&self, _id: HostId, message: String) {
         let record = self.record.lock().clone();
         self.core.tell(&record, Step::Doing(message));
@@ -1095,6 +1172,10 @@ struct Unrecorded {
 #[async_trait]
 impl OrderLink for Unrecorded {
     async fn made(&self, _id: HostId, _handle: Value) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn known(&self, _id: HostId, _facts: HostFacts) -> Result<(), ProviderError> {
         Ok(())
     }
 

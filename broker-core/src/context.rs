@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::STOP_ALL;
 use crate::error::{Error, Result};
+use crate::guard::MakeSpecial;
 use crate::guardian::{self, Guarding};
 use crate::id::HostId;
 use crate::inventory::{HostRecord, Inventory, InventoryError, Liveness, Owner, RunLock};
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) guarding: Guarding,
     steps: broadcast::Sender<Progress>,
     pub(crate) stop: CancellationToken,
+    /// What makes hosts of the types that providers name.
+    pub(crate) host_types: HashMap<String, MakeSpecial>,
     /// Once it is cancelled nothing begins any more with hosts that there are.
     pub(crate) halt: CancellationToken,
 }
@@ -82,6 +85,7 @@ impl Core {
             steps: broadcast::channel(STEPS).0,
             stop: STOP_ALL.child_token(),
             halt: CancellationToken::new(),
+            host_types: HashMap::new(),
         }
     }
 
@@ -92,7 +96,9 @@ impl Core {
         factories: Vec<Arc<dyn ProviderFactory>>,
         given: Vec<ProviderSettings>,
     ) -> Self {
-        Self { given, ..Self::new(settings, directory, factories, guardian::Choice::Nobody) }
+        let mut core = Self::new(settings, directory, factories, guardian::Choice::Nobody);
+        core.given = given;
+        core
     }
 
     pub(crate) fn inventory(&self) -> &Inventory {
@@ -101,6 +107,11 @@ impl Core {
 
     pub(crate) fn infos(&self) -> Vec<&ProviderInfo> {
         self.factories.iter().map(|factory| factory.info()).collect()
+    }
+
+    /// Whether a provider ends its hosts itself, so that nobody here does by a lease.
+    pub(crate) fn governs_leases(&self, provider: &str) -> bool {
+        self.infos().into_iter().any(|info| info.name == provider && info.governs_leases)
     }
 
     /// The provider of this name and instance, made at its first use. Runs on the engine; secrets in the settings may
@@ -145,6 +156,7 @@ impl Core {
             name: settings.instance.clone(),
             settings: Arc::new(settings),
         };
+        crate::engine::closing::remember(&made.provider);
         Ok(self.instances.lock().entry(resolved).or_insert(made).clone())
     }
 
@@ -296,6 +308,13 @@ impl Core {
     /// How long a provider that was told to stop may go on before it is cut off.
     pub(crate) fn stop_grace(&self) -> Duration {
         self.settings.stop_grace()
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let instances = std::mem::take(self.instances.get_mut());
+        crate::engine::closing::close(instances.into_values().map(|instance| instance.provider));
     }
 }
 

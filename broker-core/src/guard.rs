@@ -1,5 +1,6 @@
 //! Guards: values that own checked-out hosts.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::engine::held::{self, Held};
+use crate::engine::held::{self, Held, Teardown};
+use crate::engine::hooks::Hook;
 use crate::engine::{self};
 use crate::error::{Error, HookError, Result};
 use crate::host::Host;
@@ -70,6 +72,30 @@ impl HostType for () {
     fn new(_host: Host) -> Self {}
 }
 
+/// A host as the type that its provider says it is.
+pub(crate) struct Special {
+    value: Arc<dyn Any + Send + Sync>,
+    setup: Hook,
+    teardown: Teardown,
+}
+
+/// Makes a [`Special`] of a host.
+pub(crate) type MakeSpecial = Arc<dyn Fn(Host) -> Special + Send + Sync>;
+
+/// What makes hosts of a type.
+pub(crate) fn special<T: HostType>() -> MakeSpecial {
+    Arc::new(|host: Host| {
+        let typed = Arc::new(T::new(host.clone()));
+        let (setting_up, tearing_down) = (Arc::clone(&typed), Arc::clone(&typed));
+        let (at_setup, at_teardown) = (host.clone(), host);
+        Special {
+            value: typed,
+            setup: Box::pin(async move { setting_up.setup(&at_setup).await }),
+            teardown: Box::new(move || Box::pin(async move { tearing_down.teardown(&at_teardown).await })),
+        }
+    })
+}
+
 /// Owns a checked-out host. Dropping it tears the host down and checks it in, also when a test panics.
 ///
 /// The drop waits until the host is released, for a minute at the most, and for no more than that however many guards
@@ -79,13 +105,15 @@ pub struct HostGuard<T: HostType = ()> {
     id: GuardId,
     host: Host,
     typed: Arc<T>,
+    /// The host as the type that its provider says it is, where the broker has one of that name.
+    special: Option<Arc<dyn Any + Send + Sync>>,
     pid: u32,
 }
 
 impl HostGuard {
     pub(crate) fn new(host: Host, id: GuardId, keep_on_failure: Option<Duration>, idle: Option<Duration>) -> Self {
         held::insert(Held { guard: id, host: host.clone(), idle, keep_on_failure, teardown: None.into() });
-        Self { id, host, typed: Arc::new(()), pid: std::process::id() }
+        Self { id, host, typed: Arc::new(()), special: None, pid: std::process::id() }
     }
 
     /// The same host, under a type that brings its own teardown.
@@ -98,7 +126,23 @@ impl HostGuard {
             *held.teardown.lock() = Some(Box::new(move || Box::pin(async move { typed.teardown(&host).await })));
         }
         self.disarm();
-        HostGuard { id, host, typed, pid }
+        HostGuard { id, host, typed, special: None, pid }
+    }
+
+    /// Takes the host for a special one from here on: that one's teardown runs before its release. Returns its setup.
+    pub(crate) fn become_special(&mut self, special: Special) -> Hook {
+        let Special { value, setup, teardown } = special;
+        if let Some(held) = held::get(self.id) {
+            *held.teardown.lock() = Some(teardown);
+        }
+        self.special = Some(value);
+        setup
+    }
+
+    /// The host as the type that its provider says it is: one that [`Builder::host_type`](crate::Builder::host_type) has
+    /// named, and whose setup has run. Nothing for every other host.
+    pub fn special<T: HostType>(&self) -> Option<&T> {
+        self.special.as_ref()?.downcast_ref()
     }
 
     /// Ends without releasing anything: another guard goes on with the host.

@@ -82,6 +82,23 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::unsupported("extending a lease"))
     }
 
+    /// As [`extend`](Self::extend), for a provider that takes more words on it than a span, or has a span of its own where
+    /// nobody gives one. By default it needs one, and takes nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadRequest`] by default, where there is no span or where there are arguments.
+    async fn extend_as(&self, host: &HostRecord, wanted: &Extension) -> Result<HostFacts, ProviderError> {
+        if let Some(name) = wanted.args.keys().next() {
+            let message = format!("this provider takes no argument `{name}` on extending a lease");
+            return Err(ProviderError::new(ErrorKind::BadRequest, message));
+        }
+        match wanted.by {
+            Some(by) => self.extend(host, by).await,
+            None => Err(ProviderError::new(ErrorKind::BadRequest, "nothing says how long the host is to live")),
+        }
+    }
+
     /// Runs an action that makes no host.
     ///
     /// # Errors
@@ -101,6 +118,12 @@ pub trait Provider: Send + Sync {
     async fn list(&self, scope: &Scope) -> Result<Vec<Found>, ProviderError> {
         let _unused = scope;
         Err(ProviderError::unsupported("listing hosts"))
+    }
+
+    /// Whether hosts that [`list`](Self::list) finds without a Broker id are those of the same name that were made here:
+    /// for a provider whose lists are somebody else's, and whose names are unique as long as their hosts live.
+    fn knows_hosts_by_name(&self) -> bool {
+        false
     }
 
     /// What exists under exactly this id at the record's endpoint: what a broken checkout left behind. Nothing found is
@@ -148,6 +171,10 @@ pub trait Provider: Send + Sync {
         let _unused = (host, request);
         Err(ProviderError::unsupported("logs"))
     }
+
+    /// Gives back what the provider holds for itself, such as a login. Called when nobody will ask it anything more, also
+    /// at the end of the process; it has a few seconds.
+    async fn close(&self) {}
 }
 
 /// Makes providers of one kind: the part that needs no connection.
@@ -201,6 +228,9 @@ pub struct ProviderInfo {
     pub queries: Vec<QueryInfo>,
     /// Names of the facts it sets on its hosts, beside Broker's own fields: what a filter may name.
     pub facts: Vec<&'static str>,
+    /// Whether it ends its hosts itself. A lease in the inventory is then what it has told, for people to look at: nobody
+    /// here ends a host by it, and a guard gives its host none.
+    pub governs_leases: bool,
 }
 
 /// An action: its name is the argument that selects it, and that argument's value is what the action works on.
@@ -285,6 +315,15 @@ impl Lease {
     }
 }
 
+/// How a host is to live longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extension {
+    /// For at least so long from now, where somebody says.
+    pub by: Option<Lease>,
+    /// What else is to be said to the provider.
+    pub args: Args,
+}
+
 /// One host that is wanted, or one action to run.
 #[derive(Clone)]
 pub struct Order {
@@ -310,6 +349,7 @@ pub struct Order {
 #[async_trait]
 pub(crate) trait OrderLink: Send + Sync {
     async fn made(&self, id: HostId, handle: Value) -> Result<(), ProviderError>;
+    async fn known(&self, id: HostId, facts: HostFacts) -> Result<(), ProviderError>;
     fn progress(&self, id: HostId, message: String);
     async fn session(&self, facts: HostFacts) -> Result<Arc<dyn Session>, SessionError>;
 }
@@ -327,6 +367,10 @@ impl Order {
         #[async_trait]
         impl OrderLink for Nobody {
             async fn made(&self, _: HostId, _: Value) -> Result<(), ProviderError> {
+                Ok(())
+            }
+
+            async fn known(&self, _: HostId, _: HostFacts) -> Result<(), ProviderError> {
                 Ok(())
             }
 
@@ -369,6 +413,16 @@ impl Order {
     /// [`may_exist`](ProviderError::may_exist).
     pub async fn made(&self, handle: Value) -> Result<(), ProviderError> {
         self.link.made(self.id, handle).await
+    }
+
+    /// Writes down what is known of the host so far: for one that may be left behind by a checkout that fails. It is in the
+    /// journal when this returns.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be written.
+    pub async fn known(&self, facts: HostFacts) -> Result<(), ProviderError> {
+        self.link.known(self.id, facts).await
     }
 
     /// Tells whoever waits what is going on, in a few words without a full stop: `pulling layer 3 of 9`.
@@ -458,6 +512,8 @@ pub struct Found {
     pub age: Option<Duration>,
     /// Why it cannot be used as it is, if that is so, as a fragment: `it was never started`.
     pub flaw: Option<String>,
+    /// Whether it is still in the making, by the provider itself: it may yet become a host without a flaw.
+    pub unfinished: bool,
 }
 
 impl Found {
@@ -580,6 +636,7 @@ pub struct ProviderError {
     message: String,
     retry: bool,
     may_exist: bool,
+    asks: bool,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -591,7 +648,7 @@ impl ProviderError {
     /// [`Unreachable`](ErrorKind::Unreachable), and nothing was left behind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retry = matches!(kind, ErrorKind::Timeout | ErrorKind::Unreachable);
-        Self { kind, message: message.into(), retry, may_exist: false, source: None }
+        Self { kind, message: message.into(), retry, may_exist: false, asks: false, source: None }
     }
 
     pub(crate) fn unsupported(what: &str) -> Self {
@@ -610,6 +667,23 @@ impl ProviderError {
     pub fn leaving_something(mut self) -> Self {
         self.may_exist = true;
         self
+    }
+
+    /// Says that whoever asked for the host is to decide what becomes of what was left behind.
+    #[must_use]
+    pub fn to_be_asked_about(mut self) -> Self {
+        self.asks = true;
+        self
+    }
+
+    /// The error underneath.
+    pub fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        self.source
+    }
+
+    /// Whether somebody is to be asked what becomes of what was left behind.
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// What went wrong.

@@ -290,7 +290,7 @@ async fn judge(core: &Arc<Core>, reaping: &Reaping) -> Result<Vec<Judged>> {
             continue;
         }
         let liveness = if is_in_hand(&record) { core.liveness_aside(&record).await } else { Liveness::Unknown };
-        if let Some(verdict) = verdict(&record, liveness, now) {
+        if let Some(verdict) = verdict(&record, liveness, now, core.governs_leases(&record.provider)) {
             judged.push(Judged { record: Arc::unwrap_or_clone(record), liveness, verdict });
         }
     }
@@ -304,11 +304,11 @@ fn is_in_hand(record: &HostRecord) -> bool {
         || shared::is_used(record)
 }
 
-fn verdict(record: &HostRecord, liveness: Liveness, now: Timestamp) -> Option<Verdict> {
+fn verdict(record: &HostRecord, liveness: Liveness, now: Timestamp, governed: bool) -> Option<Verdict> {
     if record.state == HostState::Gone {
         return None;
     }
-    let expired = record.is_expired(now).then_some(Verdict::Due(Reason::Expired));
+    let expired = (record.is_expired(now) && !governed).then_some(Verdict::Due(Reason::Expired));
     match liveness {
         _ if !is_in_hand(record) => expired,
         Liveness::Alive => expired.map(|_| Verdict::InUse),
@@ -341,6 +341,7 @@ async fn reap_one(core: &Arc<Core>, host: Reapable) -> Result<Reaped> {
     let Reapable { record, reason, liveness, .. } = host;
     let run = |record: &HostRecord| record.owner.as_ref().map(|owner| owner.run);
     let owner = run(&record);
+    let governed = core.governs_leases(&record.provider);
     let is_kept = record.holding == Holding::Kept;
     let released = match reason {
         Reason::Unknown => {
@@ -367,7 +368,7 @@ async fn reap_one(core: &Arc<Core>, host: Reapable) -> Result<Reaped> {
         Reason::LeftBehind | Reason::Expired => {
             let terms = Terms {
                 wanted: |record: &HostRecord| {
-                    let now = verdict(record, liveness, Timestamp::now());
+                    let now = verdict(record, liveness, Timestamp::now(), governed);
                     run(record) == owner && matches!(now, Some(Verdict::Due(_)))
                 },
                 unproven_is_dead: reason == Reason::Expired,
@@ -427,8 +428,27 @@ mod tests {
             ("gone", "guarded", past, [None, None, None]),
         ] {
             let record = record(state, holding, lease);
-            let judged = [Alive, Unknown, Dead].map(|liveness| verdict(&record, liveness, now));
+            let judged = [Alive, Unknown, Dead].map(|liveness| verdict(&record, liveness, now, false));
             assert_eq!(judged, expected, "{state} {holding} {lease:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_that_the_provider_governs_ends_nothing_here() {
+        use Liveness::{Alive, Dead, Unknown};
+
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let left = Some(Verdict::Due(Reason::LeftBehind));
+        for (state, holding, expected) in [
+            ("active", "kept", [None, None, None]),
+            ("failed", "kept", [None, None, None]),
+            // That nobody is left who would release it is another reason.
+            ("active", "guarded", [None, None, left]),
+            ("pending", "guarded", [None, None, left]),
+        ] {
+            let record = record(state, holding, Some("2026-01-01T12:00:00Z"));
+            let judged = [Alive, Unknown, Dead].map(|liveness| verdict(&record, liveness, now, true));
+            assert_eq!(judged, expected, "{state} {holding}");
         }
     }
 

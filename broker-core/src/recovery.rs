@@ -18,6 +18,9 @@ use crate::provider::{Found, Provider};
 /// How long to wait before looking again for what may still come to be.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long to wait before the next look at a host that its provider is still making.
+const LONG_PAUSE: Duration = Duration::from_secs(2);
+
 /// A host that somebody wants to use, settled first if its owner died before it was handed over. Any other is returned
 /// as it was given.
 ///
@@ -49,7 +52,7 @@ pub(crate) async fn settle(core: &Arc<Core>, mut record: HostRecord) -> Result<H
             source,
         })?;
         match settled(&record, &found, provider.as_ref()) {
-            None => tokio::time::sleep(PAUSE).await,
+            None => tokio::time::sleep(if is_unfinished(&found) { LONG_PAUSE } else { PAUSE }).await,
             Some(settled) => match core.inventory().update(settled).await {
                 Ok(settled) => record = settled,
                 Err(InventoryError::Conflict { current }) => record = *current,
@@ -74,6 +77,8 @@ pub(crate) fn settled(record: &HostRecord, found: &[Found], provider: &dyn Provi
     match found {
         [] if record.is_half_made() && !is_settled(record, provider) => return None,
         [] => settled.state = HostState::Gone,
+        // What its provider is still at may yet be what was asked for.
+        found if record.state == HostState::Pending && is_unfinished(found) => return None,
         found if record.state == HostState::Releasing => {
             absorb_only(&mut settled, found);
             settled.state = HostState::Failed;
@@ -101,6 +106,10 @@ pub(crate) fn settled(record: &HostRecord, found: &[Found], provider: &dyn Provi
     // Whoever would have released it is dead. It is for people now.
     settled.holding = Holding::Kept;
     Some(settled)
+}
+
+fn is_unfinished(found: &[Found]) -> bool {
+    found.iter().any(|found| found.unfinished)
 }
 
 /// Takes over what is told of the one thing that was found. Of several none is the host.

@@ -65,7 +65,7 @@ impl Broker {
         let core = Arc::clone(&self.core);
         engine::call("looking for orphans", async move {
             let seen = look(&core, &asked, &scope).await?;
-            let not_there = missing(&core, &asked, &seen).await?;
+            let Unlisted { not_there, .. } = unlisted(&core, &asked, &seen).await?;
             Ok(Orphans {
                 not_held: seen.not_held.into_iter().map(|(_, found)| found).collect(),
                 not_there: not_there.into_iter().map(Arc::unwrap_or_clone).collect(),
@@ -127,13 +127,16 @@ pub(crate) async fn look(core: &Arc<Core>, asked: &Asked, scope: &Scope) -> Resu
     let names: Vec<_> =
         listed.iter().filter(|found| found.broker_id.is_none()).map(|found| found.facts.name.clone()).collect();
     let is_unique = |found: &Found| names.iter().filter(|name| **name == found.facts.name).count() == 1;
+    let has_twin =
+        |record: &HostRecord| known.iter().filter(ours).any(|other| other.id != record.id && other.name == record.name);
     let record_of = |found: &Found| {
         let mut records = known.iter().filter(ours);
         match found.broker_id {
             Some(id) => records.find(|record| record.id == id),
             // One that was made by us carries its id; only what came from elsewhere goes by its name.
             None => records.find(|record| {
-                record.owner.is_none() && record.name.is_some() && record.name == found.facts.name && is_unique(found)
+                let may_be = record.owner.is_none() || provider.knows_hosts_by_name() && !has_twin(record);
+                may_be && record.name.is_some() && record.name == found.facts.name && is_unique(found)
             }),
         }
     };
@@ -157,8 +160,16 @@ pub(crate) async fn look(core: &Arc<Core>, asked: &Asked, scope: &Scope) -> Resu
     Ok(Seen { endpoint, known, held, not_held })
 }
 
-/// The hosts that the inventory has and a provider has not.
-async fn missing(core: &Arc<Core>, asked: &Asked, seen: &Seen) -> Result<Vec<Arc<HostRecord>>> {
+/// What the inventory has and a provider's list has not.
+struct Unlisted {
+    /// The provider does not have it.
+    not_there: Vec<Arc<HostRecord>>,
+    /// The provider has it, and whoever was making or releasing it is dead.
+    left_behind: Vec<(Arc<HostRecord>, Vec<Found>)>,
+}
+
+/// Asks for each host that is not listed whether it is there.
+async fn unlisted(core: &Arc<Core>, asked: &Asked, seen: &Seen) -> Result<Unlisted> {
     let provider = &asked.provider;
     // A list that was narrowed says nothing of the rest, so each of them is looked for by its own id.
     let is_listed = |record: &HostRecord| seen.held.iter().any(|(listed, _)| listed.id == record.id);
@@ -174,25 +185,37 @@ async fn missing(core: &Arc<Core>, asked: &Asked, seen: &Seen) -> Result<Vec<Arc
                 return Ok(None);
             }
             let found = engine::caught(provider.find(&record)).await;
-            found.map(|found| found.is_empty().then_some(record))
+            found.map(|found| Some((record, found, busy)))
         })
         .buffer_unordered(core.concurrency())
         .collect::<Vec<_>>()
         .await;
-    let looked: Result<Vec<Option<Arc<HostRecord>>>, _> = looked.into_iter().collect();
-    let mut missing: Vec<_> = looked.map_err(|source| asked.failed(source))?.into_iter().flatten().collect();
-    missing.sort_unstable_by_key(|record| record.number);
-    Ok(missing)
+    let mut sorted = Unlisted { not_there: Vec::new(), left_behind: Vec::new() };
+    for looked in looked {
+        match looked.map_err(|source| asked.failed(source))? {
+            Some((record, found, _)) if found.is_empty() => sorted.not_there.push(record),
+            Some((record, found, true)) => sorted.left_behind.push((record, found)),
+            _ => {}
+        }
+    }
+    sorted.not_there.sort_unstable_by_key(|record| record.number);
+    Ok(sorted)
 }
 
 async fn sync(core: &Arc<Core>, asked: &Asked, scope: Scope) -> Result<Synced> {
     // Everything is asked before anything is written.
     let seen = look(core, asked, &scope).await?;
-    let not_there = missing(core, asked, &seen).await?;
+    let Unlisted { not_there, left_behind } = unlisted(core, asked, &seen).await?;
     let Seen { held, not_held, .. } = seen;
     let mut synced = Synced::default();
     for (record, found) in held {
         match settle_with(core, asked, &record, found).await? {
+            Some(updated) => synced.updated.push(updated),
+            None => synced.unchanged += 1,
+        }
+    }
+    for (record, found) in left_behind {
+        match write(core, recovery::settled(&record, &found, asked.provider.as_ref())).await? {
             Some(updated) => synced.updated.push(updated),
             None => synced.unchanged += 1,
         }

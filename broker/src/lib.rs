@@ -43,6 +43,8 @@ impl BrokerExt for Broker {
 /// The providers that this crate was built with: one line each.
 pub fn providers() -> Vec<Arc<dyn provider::ProviderFactory>> {
     vec![
+        #[cfg(feature = "ansible-tower")]
+        broker_ansible_tower::factory(),
         #[cfg(feature = "container")]
         broker_container::factory(),
         #[cfg(feature = "openstack")]

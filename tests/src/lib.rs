@@ -5,6 +5,7 @@
     reason = "all of this runs inside of tests, where a surprise is to end the test"
 )]
 
+pub mod awx;
 pub mod conformance;
 pub mod engines;
 pub mod env;

@@ -149,7 +149,8 @@ age(checked_out_at) > 2h`.",
     #[command(
         long_about = "Let hosts live longer.
 
-A lease is extended to so long from now, and never shortened. Without --lease it is the settings' `default_lease`.",
+A lease is extended to so long from now, and never shortened. Without --lease it is the settings' `default_lease`, or \
+what the provider's own settings say.",
         after_help = "Examples:
   broker extend 0 --lease 2h
   broker extend --all --lease 1d"
@@ -555,6 +556,7 @@ pub(crate) fn command(providers: &[&ProviderInfo]) -> (clap::Command, Grammar) {
     for (name, sections) in [
         ("checkout", provider_help(providers, |action| action.makes_host, ArgumentScope::Checkout)),
         ("execute", provider_help(providers, |action| action.executes, ArgumentScope::Execute)),
+        ("extend", argument_help(providers, ArgumentScope::Extend)),
         ("providers", query_help(providers)),
     ] {
         command = command.mut_subcommand(name, |command| {
@@ -579,6 +581,11 @@ pub(crate) fn command(providers: &[&ProviderInfo]) -> (clap::Command, Grammar) {
                 grammar.declare(action.name, true);
             }
             for argument in info.arguments.iter().filter(|argument| is_taken(argument.on, scope)) {
+                grammar.declare(argument.name, argument.value.is_some());
+            }
+        }
+        if let Some(grammar) = grammar.command_mut("extend") {
+            for argument in info.arguments.iter().filter(|argument| argument.on == ArgumentScope::Extend) {
                 grammar.declare(argument.name, argument.value.is_some());
             }
         }
@@ -608,6 +615,19 @@ fn provider_help(providers: &[&ProviderInfo], takes: fn(&ActionInfo) -> bool, sc
         options.extend(arguments.map(|argument| (argument.name, argument.value, argument.help)));
         options.push((info.name, Some("INSTANCE"), "The instance of the provider, where the settings have several"));
         section(&mut text, info, &options);
+    }
+    text
+}
+
+/// What providers take beside an action.
+fn argument_help(providers: &[&ProviderInfo], scope: ArgumentScope) -> String {
+    let mut text = String::new();
+    for info in providers {
+        let arguments = info.arguments.iter().filter(|argument| argument.on == scope);
+        let options: Vec<_> = arguments.map(|argument| (argument.name, argument.value, argument.help)).collect();
+        if !options.is_empty() {
+            section(&mut text, info, &options);
+        }
     }
     text
 }

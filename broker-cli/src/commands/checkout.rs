@@ -1,6 +1,6 @@
 //! `broker checkout`
 
-use broker::{CheckoutFailure, FailureCause, Host};
+use broker::{CheckoutFailure, Choice, FailureCause, Host};
 
 use super::{hosts, request, resolve};
 use crate::app::{App, Outcome};
@@ -30,13 +30,20 @@ pub(super) fn tell(app: &App<'_>, outcomes: Vec<Result<Host, CheckoutFailure>>) 
     let mut records = Vec::new();
     let mut failures = Vec::new();
     let mut given_up = 0;
+    let mut left = Vec::new();
     for outcome in outcomes {
         match outcome {
             Ok(host) => records.push(host.record()),
             // The host that failed says why; these only went with it.
             Err(failure) if is_given_up(&failure) => given_up += 1,
-            Err(failure) => failures.push(CommandError::from(failure)),
+            Err(failure) => {
+                left.extend(failure.kept_as.filter(|_| asks(&failure)));
+                failures.push(CommandError::from(failure));
+            }
         }
+    }
+    for number in left {
+        decide(app, number)?;
     }
     if given_up > 0 {
         app.console.note(&format!("given up with the one that failed, and gone: {}", hosts(given_up)));
@@ -46,6 +53,26 @@ pub(super) fn tell(app: &App<'_>, outcomes: Vec<Result<Host, CheckoutFailure>>) 
     app.report.put("hosts", data.clone());
     app.print(|| data, || output::host_lines(&records))?;
     if failures.is_empty() { Ok(0) } else { Err(Failure(failures)) }
+}
+
+/// Whether the provider wants to know what becomes of what was left.
+fn asks(failure: &CheckoutFailure) -> bool {
+    matches!(failure.source.as_ref(), FailureCause::Provider(error) if error.asks())
+}
+
+/// Asks what becomes of what a failed checkout has left, and checks it in if that is wanted.
+fn decide(app: &App<'_>, number: u64) -> Result<(), Failure> {
+    let choice = Choice { hosts: vec![number.to_string()], ..Choice::default() };
+    let records = app.broker.choose_from(broker::inventory::read(app.broker.directory().path())?, &choice)?.records;
+    let label = records.first().map(|record| record.label()).unwrap_or_default();
+    if !app.wants(&format!("The checkout failed and left `{label}`. Check it in?"))? {
+        return Ok(());
+    }
+    for (record, outcome) in app.settle(1, async { Ok(app.broker.checkin(records).await?) })? {
+        outcome?;
+        app.console.note(&format!("{} ({}): checked in", record.number, record.label()));
+    }
+    Ok(())
 }
 
 /// Whether the host is gone for no other reason than that it was all or nothing.

@@ -1,19 +1,28 @@
 //! `broker extend`
 
+use broker::inventory::HostRecord;
 use jiff::Timestamp;
 
-use super::{conclude, hosts, label, nothing_chosen};
+use super::{arguments, conclude, hosts, label, nothing_chosen};
 use crate::app::{App, Outcome};
 use crate::args::Extend;
+use crate::args::split::Argument;
 use crate::error::CommandError;
 use crate::output;
 
-pub(super) fn run(app: &App<'_>, options: &Extend) -> Outcome {
+pub(super) fn run(app: &App<'_>, options: &Extend, given: Vec<Argument>) -> Outcome {
     let choice = options.selection.choice()?;
-    let by = options.lease.or(app.broker.settings().default_lease()).ok_or_else(|| {
-        CommandError::usage("nothing says how long").hint("`--lease 2h` does, or `default_lease` in the settings")
-    })?;
+    let by = options.lease.or(app.broker.settings().default_lease());
+    let args = arguments(given)?;
     let records = app.choose(&choice)?;
+    let has_a_span = |record: &HostRecord| {
+        let mut infos = app.broker.providers().into_iter();
+        infos.any(|info| info.name == record.provider && info.governs_leases)
+    };
+    if by.is_none() && !records.iter().all(has_a_span) {
+        let error = CommandError::usage("nothing says how long");
+        return Err(error.hint("`--lease 2h` does, or `default_lease` in the settings").into());
+    }
     if records.is_empty() {
         return nothing_chosen(app, "extend");
     }
@@ -22,7 +31,7 @@ pub(super) fn run(app: &App<'_>, options: &Extend) -> Outcome {
     {
         return outcome;
     }
-    let outcomes = app.settle(records.len(), async { Ok(app.broker.extend(records, by).await?) })?;
+    let outcomes = app.settle(records.len(), async { Ok(app.broker.extend_with(records, by, args).await?) })?;
     conclude(app, "extend the lease of", outcomes, |_, record| {
         let lease = output::lease(record.lease_until, Timestamp::now());
         app.console.note(&format!("{}: the lease ends {lease}", label(&record)));

@@ -37,7 +37,7 @@ pub(crate) fn run(app: &App<'_>, command: Command, arguments: Vec<Argument>) -> 
         Command::Duplicate(options) => duplicate::run(app, &options),
         Command::Forget(options) => forget::run(app, &options),
         Command::Inventory(options) => inventory::run(app, &options),
-        Command::Extend(options) => extend::run(app, &options),
+        Command::Extend(options) => extend::run(app, &options, arguments),
         Command::Execute(options) => execute::run(app, options, arguments),
         Command::Providers(options) => providers::run(app, &options, arguments),
         Command::Exec(options) => exec::run(app, options).map_err(|failure| failure.with_code(Code::Own)),

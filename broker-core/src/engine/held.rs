@@ -200,6 +200,9 @@ pub(crate) extern "C" fn drain() {
         release_dropped(held.into_values().collect());
         if super::may_wait() {
             super::Unfinished::wait(DROP_LIMIT.saturating_sub(begun.elapsed()));
+            // Whoever was asked something above has been asked now.
+            super::closing::close_all();
+            super::Unfinished::wait(DROP_LIMIT.saturating_sub(begun.elapsed()));
         }
     }));
 }

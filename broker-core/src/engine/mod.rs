@@ -4,6 +4,7 @@
 //! never drops a half-made host, no connection outlives the runtime it was made on, and blocking callers wait in the
 //! same way as async ones.
 
+pub(crate) mod closing;
 pub(crate) mod held;
 pub(crate) mod hooks;
 mod release;

@@ -356,7 +356,7 @@ impl Guardian {
             snapshot.records.iter().map(|record| (record.id, record)).collect();
         let owner = Owner { run, is_dead: self.owner_ended.is_some() };
         for id in due {
-            let next = records.get(&id).map_or(Next::Nothing, |record| ward::next(record, owner, Timestamp::now()));
+            let next = records.get(&id).map_or(Next::Nothing, |record| next(&work.core, record, owner));
             match (next, records.get(&id), self.hosts.get_mut(&id)) {
                 (Next::Release, Some(record), Some(watched)) => {
                     watched.due = Due::Busy;
@@ -446,14 +446,24 @@ impl Ward {
     }
 }
 
+/// What is to be done about a host now. By its lease nothing, where its provider sees to that.
+fn next(core: &Core, record: &HostRecord, owner: Owner) -> Next {
+    if core.governs_leases(&record.provider) && record.lease_until.is_some() {
+        let record = HostRecord { lease_until: None, ..record.clone() };
+        return ward::next(&record, owner, Timestamp::now());
+    }
+    ward::next(record, owner, Timestamp::now())
+}
+
 /// Releases a host, if that is still what is to be done when its turn comes.
 fn release(work: Work, record: HostRecord, owner: Owner) -> impl Future<Output = Outcome> {
     let is_its_own =
         move |record: &HostRecord| record.owner.as_ref().is_some_and(|of_record| of_record.run == owner.run);
     // The pipe proves the owner's death, and nobody else's.
     let unproven_is_dead = owner.is_dead && is_its_own(&record);
+    let core = Arc::clone(&work.core);
     let wanted = move |record: &HostRecord| {
-        (!unproven_is_dead || is_its_own(record)) && ward::next(record, owner, Timestamp::now()) == Next::Release
+        (!unproven_is_dead || is_its_own(record)) && next(&core, record, owner) == Next::Release
     };
     let terms = Terms { wanted, unproven_is_dead };
     let release = async move {

@@ -74,6 +74,7 @@ pub fn factory() -> Arc<dyn ProviderFactory> {
         arguments: request::ARGUMENTS.to_vec(),
         queries: query::QUERIES.to_vec(),
         facts: checkout::facts::FACTS.to_vec(),
+        ..ProviderInfo::default()
     };
     broker_core::provider::factory(info, |settings| {
         let settings = Settings::read(settings)?;

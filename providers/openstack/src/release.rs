@@ -306,6 +306,7 @@ impl OpenStackProvider {
                 identity: identity_of(&server),
                 age: at.and_then(|now| age(server.created?, now)),
                 flaw: flaw(&server),
+                unfinished: false,
             });
         }
         Ok(found)

@@ -62,6 +62,7 @@ pub fn factory() -> Arc<dyn ProviderFactory> {
         arguments: options::arguments(),
         queries: vec![QueryInfo { name: "test_actions", value: None, help: "The ways in which a test action can go" }],
         facts: vec!["os_distribution", "os_distribution_version", "reported_devices", "foo", "config_value"],
+        ..ProviderInfo::default()
     };
     make_factory(info, |settings| {
         let configured = settings.text("directory")?.map(PathBuf::from);
@@ -384,6 +385,7 @@ fn found(host: HostFile) -> Found {
         age: Timestamp::now().duration_since(host.made_at).try_into().ok(),
         flaw: (!host.ready).then(|| "it was never ready".to_owned()),
         args: host.args,
+        unfinished: false,
     }
 }
 

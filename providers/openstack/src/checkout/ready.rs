@@ -250,10 +250,11 @@ async fn greets(address: &str, port: u16) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use broker_core::provider::ErrorKind;
+    use broker_http::NoAnswer;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::client::{NoAnswer, Refusal};
+    use crate::client::Refusal;
 
     #[tokio::test]
     async fn only_ssh_will_do() {
@@ -271,8 +272,15 @@ mod tests {
 
     #[test]
     fn an_outage_may_last_for_a_while() {
-        let silent =
-            || CallError::NoAnswer(NoAnswer { place: "k".into(), unsent: true, timed_out: false, why: "gone".into() });
+        let silent = || {
+            CallError::NoAnswer(NoAnswer {
+                place: "k".into(),
+                unsent: true,
+                timed_out: false,
+                distrusted: false,
+                why: "gone".into(),
+            })
+        };
         let refused = |status| CallError::Refused(Refusal { status, words: "no".into(), request: None });
         let ours = |kind| CallError::Before(ProviderError::new(kind, "x"));
         let goes_on = |error: CallError, limit| Outage::default().goes_on::<()>(error, limit, || "looking".to_owned());

@@ -1,9 +1,9 @@
 //! What came of a request, where that is no answer to work with.
 
-use std::error::Error as _;
 use std::fmt;
 
 use broker_core::provider::{ErrorKind, ProviderError};
+use broker_http::NoAnswer;
 use serde_json::Value;
 
 /// A request that came to nothing.
@@ -24,33 +24,6 @@ pub(crate) struct Refusal {
     pub(crate) words: String,
     /// By which the service's own log knows the request.
     pub(crate) request: Option<String>,
-}
-
-/// A request without an answer.
-#[derive(Debug)]
-pub(crate) struct NoAnswer {
-    /// The address that was asked.
-    pub(crate) place: String,
-    /// Whether it is certain that the service never saw it.
-    pub(crate) unsent: bool,
-    pub(crate) timed_out: bool,
-    pub(crate) why: String,
-}
-
-impl NoAnswer {
-    pub(crate) fn of(error: &reqwest::Error, place: &str) -> Self {
-        // The innermost cause is what people can do something about.
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(next) = cause.source() {
-            cause = next;
-        }
-        let why = match error.source() {
-            // Its own text names the whole address, which may hold anything.
-            None => "the request broke off".to_owned(),
-            Some(_) => cause.to_string(),
-        };
-        Self { place: place.to_owned(), unsent: error.is_connect(), timed_out: error.is_timeout(), why }
-    }
 }
 
 impl CallError {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use broker_core::provider::{ErrorKind, ProviderError};
 use broker_core::secrets::Secret;
+use broker_http::{NoAnswer, retry_after};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::catalog::{Catalog, Entry, Service};
-use super::error::{CallError, NoAnswer, Refusal};
+use super::error::{CallError, Refusal};
 use super::{no_answer, refusal, retry};
 use crate::cloud::{ApplicationCredential, Cloud, Credentials, Domain, Named};
 
@@ -169,7 +170,7 @@ async fn ask(http: &reqwest::Client, cloud: &Cloud) -> Asked {
     let request = http.post(&place).header("content-type", "application/json").header("accept", "application/json");
     let answer = request.body(request_body(cloud).to_string()).send().await.map_err(|error| silent(&error))?;
     if !answer.status().is_success() {
-        let after = retry::after(answer.headers());
+        let after = retry_after(answer.headers());
         return Err((CallError::Refused(refusal(answer).await), after));
     }
     let secret = answer.headers().get("x-subject-token").and_then(|token| token.to_str().ok()).map(str::to_owned);

@@ -5,20 +5,21 @@ mod catalog;
 mod error;
 mod login;
 mod retry;
-mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use broker_core::provider::{Endpoint, ErrorKind, ProviderError};
+pub(crate) use broker_http::encoded;
+use broker_http::{NoAnswer, retry_after};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) use self::catalog::Service;
-pub(crate) use self::error::{CallError, NoAnswer, Refusal, kind_of_words};
+pub(crate) use self::error::{CallError, Refusal, kind_of_words};
 use self::login::Login;
 pub(crate) use self::login::Token;
 use crate::cloud::Cloud;
@@ -26,9 +27,6 @@ use crate::cloud::Cloud;
 /// The newest version of Nova's API whose answers are known here: 2.52 brings tags at the creation, 2.79 is what the
 /// recorded answers are of.
 const NEWEST: u32 = 79;
-
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// A cloud, as one user and project.
 pub(crate) struct Session {
@@ -52,13 +50,7 @@ impl Session {
                 "`verify: false`: whoever answers is believed to be the cloud, and gets its password."
             );
         }
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::configuration(&cloud.tls)?)
-            .connect_timeout(CONNECT)
-            .timeout(timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| ProviderError::new(ErrorKind::Bug, "no HTTP client can be made").source(error))?;
+        let http = broker_http::client(&cloud.tls, timeout)?;
         Ok(Self { cloud, http, login: Login::default(), minor: AtomicU32::new(NEWEST) })
     }
 
@@ -219,7 +211,7 @@ impl Client {
                     return Ok(Answer { body: body.to_vec(), place: place.clone(), at });
                 }
                 _ => {
-                    let retry_after = retry::after(answer.headers());
+                    let retry_after = retry_after(answer.headers());
                     let refusal = refusal(answer).await;
                     return Err(Trouble { error: CallError::Refused(refusal), retry_after });
                 }
@@ -319,18 +311,6 @@ fn with_marker(path: &str, marker: &str) -> String {
     let marker = format!("marker={marker}");
     pairs.push(&marker);
     format!("{bare}?{}", pairs.join("&"))
-}
-
-/// A text as it may stand in a path or a query.
-pub(crate) fn encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
 }
 
 #[cfg(test)]

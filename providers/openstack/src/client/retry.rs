@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::HeaderMap;
 
 use super::error::CallError;
 
@@ -35,16 +34,12 @@ pub(super) fn pause(method: &Method, error: &CallError, after: Option<Duration>,
     }
 }
 
-/// What a service says about when to come again. Dates are not read: they need clocks that agree.
-pub(super) fn after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
     use broker_core::provider::{ErrorKind, ProviderError};
+    use broker_http::NoAnswer;
 
-    use super::super::error::{NoAnswer, Refusal};
+    use super::super::error::Refusal;
     use super::*;
 
     fn refused(status: u16) -> CallError {
@@ -52,7 +47,13 @@ mod tests {
     }
 
     fn silent(timed_out: bool) -> CallError {
-        CallError::NoAnswer(NoAnswer { place: String::new(), unsent: true, timed_out, why: String::new() })
+        CallError::NoAnswer(NoAnswer {
+            place: String::new(),
+            unsent: true,
+            timed_out,
+            distrusted: false,
+            why: String::new(),
+        })
     }
 
     #[test]
@@ -77,11 +78,6 @@ mod tests {
 
     #[test]
     fn a_service_says_when_to_come_again() {
-        let headers =
-            |text: &'static str| HeaderMap::from_iter([("retry-after".parse().unwrap(), text.parse().unwrap())]);
-        assert_eq!(after(&headers("7")), Some(Duration::from_secs(7)));
-        assert_eq!(after(&headers("Wed, 21 Oct 2026 07:28:00 GMT")), None);
-        assert_eq!(after(&HeaderMap::new()), None);
         assert_eq!(pause(&Method::GET, &refused(503), Some(Duration::from_secs(7)), 0), Some(Duration::from_secs(7)));
         assert_eq!(pause(&Method::GET, &refused(429), Some(Duration::from_secs(900)), 0), Some(LONGEST));
     }

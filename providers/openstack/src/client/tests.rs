@@ -32,12 +32,6 @@ fn the_newest_version_of_a_cloud_is_in_its_words() {
 }
 
 #[test]
-fn texts_are_encoded() {
-    assert_eq!(encoded("a-b_c.d~9"), "a-b_c.d~9");
-    assert_eq!(encoded("broker.id=x/y z&é"), "broker.id%3Dx%2Fy%20z%26%C3%A9");
-}
-
-#[test]
 fn the_words_of_every_service_are_read() {
     for (body, words) in [
         (r#"{"badRequest": {"code": 400, "message": "Can not find requested image"}}"#, "Can not find requested image"),

@@ -9,6 +9,7 @@ use broker_core::provider::{ErrorKind, ProviderError};
 use broker_core::secrets::Secret;
 use broker_core::settings::ProviderSettings;
 use broker_core::{ArgValue, Args, merge};
+use broker_http::Tls;
 
 use self::files::Surroundings;
 
@@ -26,16 +27,6 @@ pub(crate) struct Cloud {
     /// Addresses of services that the catalog has no say in, by `compute`, `network` and `image`.
     pub(crate) overrides: BTreeMap<String, String>,
     pub(crate) tls: Tls,
-}
-
-/// What is believed and shown when a connection is encrypted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tls {
-    pub(crate) verify: bool,
-    /// Certificates of the authorities that are believed, instead of the system's.
-    pub(crate) ca: Option<PathBuf>,
-    /// A certificate of ours, and its key where that is in another file.
-    pub(crate) client: Option<(PathBuf, Option<PathBuf>)>,
 }
 
 /// Who we are.

@@ -1,6 +1,6 @@
 //! Whom to believe when a connection is encrypted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_core::provider::{ErrorKind, ProviderError};
@@ -11,9 +11,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::cloud::Tls;
+/// What is believed and shown when a connection is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Whether certificates are looked at.
+    pub verify: bool,
+    /// Certificates of the authorities that are believed, instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// A certificate of ours, and its key where that is in another file.
+    pub client: Option<(PathBuf, Option<PathBuf>)>,
+}
 
-/// The configuration of all connections to a cloud. Reads files.
+/// The configuration of all connections to a service. Reads files.
 ///
 /// # Errors
 ///

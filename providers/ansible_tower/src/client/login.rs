@@ -1,0 +1,192 @@
+//! Logging in: with the token of the settings, or with one of our own that lives as long as we use it.
+//!
+//! A token outlives everything by a thousand years, so that one of our own is deleted by [`Login::close`]. Its description
+//! is ours alone: one whose making was not answered is found by it.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use broker_core::HostId;
+use broker_core::provider::{ErrorKind, ProviderError};
+use broker_core::secrets::Secret;
+use broker_http::encoded;
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::error::CallError;
+use super::{Page, Wire};
+use crate::settings::Auth;
+
+/// The state of being logged in.
+pub(super) struct Login {
+    auth: Auth,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    key: Option<Arc<Key>>,
+    /// Counts the attempts, so that those who waited for one do not make another.
+    attempts: u64,
+    failed: Option<Failed>,
+}
+
+/// Why the last attempt came to nothing.
+struct Failed {
+    attempt: u64,
+    kind: ErrorKind,
+    message: String,
+}
+
+/// What is shown with every request.
+pub(super) struct Key {
+    /// Of several, one after the other, which.
+    pub(super) number: u64,
+    pub(super) header: HeaderValue,
+    /// The id of the token, where it is our own.
+    own: Option<u64>,
+}
+
+/// A token, as far as we need to know it.
+#[derive(Deserialize)]
+struct Token {
+    id: u64,
+    #[serde(default)]
+    token: String,
+}
+
+impl Login {
+    pub(super) fn new(auth: Auth) -> Self {
+        Self { auth, state: Mutex::default() }
+    }
+
+    /// The key, got anew if there is none, or if it is the `stale` one.
+    pub(super) async fn key(&self, wire: &Wire<'_>, stale: Option<u64>) -> Result<Arc<Key>, ProviderError> {
+        let began = self.state.try_lock().ok().map(|state| state.attempts);
+        let mut state = self.state.lock().await;
+        if let Some(key) = state.key.as_ref().filter(|key| stale != Some(key.number)) {
+            return Ok(Arc::clone(key));
+        }
+        // Somebody was at it when we came: what that came to is what we would come to.
+        if let (None, Some(failed)) = (began, &state.failed)
+            && failed.attempt == state.attempts
+        {
+            return Err(ProviderError::new(failed.kind, failed.message.clone()));
+        }
+        state.attempts += 1;
+        let attempt = state.attempts;
+        match self.log_in(wire, attempt, stale.is_some()).await {
+            Ok(key) => {
+                let key = Arc::new(key);
+                (state.key, state.failed) = (Some(Arc::clone(&key)), None);
+                Ok(key)
+            }
+            Err(error) => {
+                state.key = None;
+                state.failed = Some(Failed { attempt, kind: error.kind(), message: error.to_string() });
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether another key can be had where one was not believed.
+    pub(super) fn can_renew(&self) -> bool {
+        matches!(self.auth, Auth::Password { .. })
+    }
+
+    /// The error for a key that is not believed.
+    pub(super) fn refused(&self, wire: &Wire<'_>) -> ProviderError {
+        let what = match &self.auth {
+            Auth::Token(_) => "the `token` of the settings".to_owned(),
+            Auth::Password { username, .. } => format!("the `password` of user `{username}`"),
+        };
+        ProviderError::new(ErrorKind::Auth, format!("could not log in: `{}` does not take {what}", wire.base))
+    }
+
+    async fn log_in(&self, wire: &Wire<'_>, number: u64, again: bool) -> Result<Key, ProviderError> {
+        match &self.auth {
+            Auth::Token(_) if again => Err(self.refused(wire)),
+            Auth::Token(token) => Ok(Key { number, header: bearer(token.expose())?, own: None }),
+            Auth::Password { username, password } => {
+                let basic = basic(username, password)?;
+                match make_token(wire, &basic).await {
+                    Ok(token) => Ok(Key { number, header: bearer(&token.token)?, own: Some(token.id) }),
+                    // Not everybody may make tokens: then it is the password every time.
+                    Err(error) if matches!(error.status(), Some(403..=405)) => {
+                        tracing::debug!(?error, "no token of our own: the password is used for every request.");
+                        Ok(Key { number, header: basic, own: None })
+                    }
+                    Err(error) if error.status() == Some(401) => Err(self.refused(wire)),
+                    Err(error) => Err(error.at(format!("could not log in as `{username}`"))),
+                }
+            }
+        }
+    }
+
+    /// Deletes the token of our own, if there is one.
+    pub(super) async fn close(&self, wire: &Wire<'_>) {
+        let key = self.state.lock().await.key.take();
+        let Some((id, Auth::Password { username, password })) = key.and_then(|key| key.own).map(|id| (id, &self.auth))
+        else {
+            return;
+        };
+        let Ok(basic) = basic(username, password) else { return };
+        match wire.delete(&format!("tokens/{id}/"), &basic).await {
+            Ok(()) => tracing::debug!(id, "deleted the token of our own."),
+            Err(error) if matches!(error.status(), Some(401 | 404)) => {}
+            Err(error) => {
+                let error = error.at(format!("could not delete token {id}"));
+                tracing::warn!(%error, "a token of ours may be left; the user's page of tokens deletes it");
+            }
+        }
+    }
+}
+
+/// Makes a token. One that was made and not told of is deleted, and another one made.
+async fn make_token(wire: &Wire<'_>, basic: &HeaderValue) -> Result<Token, CallError> {
+    let mut is_last = false;
+    loop {
+        let id = HostId::generate().to_string();
+        let description = format!("Broker temp {id}");
+        let body = json!({"description": description, "application": Value::Null, "scope": "write"});
+        let error = match wire.post("tokens/", &body, basic).await {
+            Ok(answer) => return answer.read(),
+            Err(error) => error,
+        };
+        if !error.may_be_done() && !error.may_pass() || is_last {
+            return Err(error);
+        }
+        is_last = true;
+        tokio::time::sleep(super::retry::FIRST).await;
+        if error.may_be_done() {
+            let path = format!("tokens/?description={}", encoded(&description));
+            let found: Page<Token> = wire.get(&path, basic).await?.read()?;
+            for token in found.results {
+                wire.delete(&format!("tokens/{}/", token.id), basic).await?;
+            }
+        }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, ProviderError> {
+    header(&format!("Bearer {token}"), "token")
+}
+
+fn basic(username: &str, password: &Secret) -> Result<HeaderValue, ProviderError> {
+    let both = STANDARD.encode(format!("{username}:{}", password.expose()));
+    header(&format!("Basic {both}"), "password")
+}
+
+fn header(text: &str, what: &str) -> Result<HeaderValue, ProviderError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        ProviderError::new(
+            ErrorKind::Settings,
+            format!("setting `AnsibleTower.{what}` has characters that cannot be sent"),
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

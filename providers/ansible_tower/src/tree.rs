@@ -1,0 +1,93 @@
+//! What ran in a workflow job: all of its nodes, over all pages, and those of the workflows in it.
+
+use std::collections::HashSet;
+
+use crate::api::job::{self, JobId, Node, Status};
+use crate::api::template::Kind;
+use crate::client::{CallError, Client};
+
+/// Something that ran or runs for a workflow: a leaf of its tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) job: JobId,
+    pub(crate) name: String,
+    pub(crate) status: Status,
+}
+
+/// What ran for a job, single jobs and whatever of a workflow has no jobs in it. A job without nodes is all of it.
+pub(crate) async fn of(client: &Client, root: &Ran) -> Result<Vec<Ran>, CallError> {
+    if root.job.kind == Kind::Job {
+        return Ok(vec![root.clone()]);
+    }
+    let mut all = Vec::new();
+    let mut seen = HashSet::from([root.job.id]);
+    let mut workflows = vec![root.job.id];
+    while let Some(workflow) = workflows.pop() {
+        for ran in job::nodes(client, workflow).await?.iter().filter_map(ran) {
+            match ran.job.kind {
+                // A workflow can be a node of itself.
+                Kind::Workflow if seen.insert(ran.job.id) => workflows.push(ran.job.id),
+                Kind::Workflow => {}
+                Kind::Job => all.push(ran),
+            }
+        }
+    }
+    all.sort_by_key(|ran| ran.job.id);
+    Ok(all)
+}
+
+/// What a node ran. Approvals and updates of projects have nothing to tell of a host.
+fn ran(node: &Node) -> Option<Ran> {
+    let ran = node.summary_fields.job.as_ref()?;
+    let kind = Kind::of_type(&ran.kind)?;
+    Some(Ran { job: JobId { kind, id: ran.id }, name: ran.name.clone(), status: ran.status })
+}
+
+/// How far a workflow is, in a few words.
+pub(crate) fn progress(nodes: &[Node]) -> Option<String> {
+    let jobs = || nodes.iter().filter_map(|node| node.summary_fields.job.as_ref());
+    let running: Vec<&str> = jobs().filter(|job| job.status == Status::Running).map(|job| job.name.as_str()).collect();
+    let waiting = jobs().find(|job| matches!(job.status, Status::Pending | Status::Waiting));
+    let done = jobs().filter(|job| job.status.is_over()).count();
+    // What is ruled out does not count.
+    let all = nodes.iter().filter(|node| !node.do_not_run || node.summary_fields.job.is_some()).count();
+    let what = match (running.as_slice(), waiting) {
+        ([], None) => return None,
+        ([], Some(job)) => format!("`{}` is {}", job.name, job.status.word()),
+        ([name], _) => format!("running `{name}`"),
+        (several, _) => format!("running `{}`", several.join("`, `")),
+    };
+    Some(format!("{what}, {done} of {all} done"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn nodes(text: serde_json::Value) -> Vec<Node> {
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn progress_is_what_runs_and_how_much_is_done() {
+        let job = |id: u64, name: &str, status: &str| json!({"id": id, "summary_fields": {"job": {"id": id, "name": name, "status": status, "type": "job"}}});
+        let to_come = json!({"id": 9, "do_not_run": false, "summary_fields": {}});
+        let ruled_out = json!({"id": 10, "do_not_run": true, "summary_fields": {}});
+        let all =
+            nodes(json!([job(1, "jt-deploy", "successful"), job(2, "jt-finalize", "running"), to_come, ruled_out]));
+        assert_eq!(progress(&all).as_deref(), Some("running `jt-finalize`, 1 of 3 done"));
+        let waiting = nodes(json!([job(1, "jt-deploy", "pending"), to_come]));
+        assert_eq!(progress(&waiting).as_deref(), Some("`jt-deploy` is pending, 0 of 2 done"));
+        assert_eq!(progress(&nodes(json!([to_come]))), None);
+    }
+
+    #[test]
+    fn approvals_are_passed_over() {
+        let approval = nodes(
+            json!([{"id": 1, "summary_fields": {"job": {"id": 5, "name": "ok?", "status": "pending", "type": "workflow_approval"}}}]),
+        );
+        assert_eq!(ran(&approval[0]), None);
+    }
+}

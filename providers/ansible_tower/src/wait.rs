@@ -1,0 +1,191 @@
+//! Waiting for jobs: whoever waits first looks for all who wait, so that many hosts in the making are one poll.
+//!
+//! The pauses begin short, so that a job of a second costs no more than that, and grow to the interval of the settings.
+//! What is out of order in between is outlasted, until the settings' `max_resilient_wait` is over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::provider::ProviderError;
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::api::job::{Job, JobId};
+use crate::client::{CallError, Client};
+
+/// The first pause before a job is looked at.
+const FIRST: Duration = Duration::from_millis(300);
+
+/// How many jobs are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// All jobs that somebody waits for.
+#[derive(Default)]
+pub(crate) struct Watch {
+    jobs: Mutex<HashMap<JobId, Watched>>,
+    /// Held by the one who looks for all.
+    turn: tokio::sync::Mutex<()>,
+    newcomer: Notify,
+}
+
+struct Watched {
+    waiters: usize,
+    /// Counts the looks, so that everybody sees each one once.
+    looks: u64,
+    seen: Option<Seen>,
+    due: Instant,
+    pause: Duration,
+    /// Since when there was no answer.
+    trouble: Option<Instant>,
+}
+
+/// What a look came to.
+#[derive(Clone)]
+pub(crate) enum Seen {
+    /// The job, as it is.
+    Job(Arc<Job>),
+    /// It cannot be looked at, and that will not pass.
+    Lost(Arc<Lost>),
+}
+
+/// Why a job cannot be looked at.
+pub(crate) struct Lost {
+    pub(crate) kind: broker_core::provider::ErrorKind,
+    pub(crate) message: String,
+}
+
+/// How patient one is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// The longest pause.
+    pub(crate) interval: Duration,
+    /// How long there may be no answer.
+    pub(crate) outage: Duration,
+}
+
+/// One who waits. Dropping it ends that.
+pub(crate) struct Waiter<'a> {
+    watch: &'a Watch,
+    job: JobId,
+    looks: u64,
+}
+
+impl Watch {
+    /// Begins to wait for a job.
+    pub(crate) fn begin(&self, job: JobId) -> Waiter<'_> {
+        let mut jobs = self.jobs.lock();
+        let watched = jobs.entry(job).or_insert_with(|| Watched {
+            waiters: 0,
+            looks: 0,
+            seen: None,
+            due: Instant::now() + FIRST,
+            pause: FIRST,
+            trouble: None,
+        });
+        watched.waiters += 1;
+        let looks = watched.looks;
+        drop(jobs);
+        self.newcomer.notify_one();
+        Waiter { watch: self, job, looks }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.jobs.lock().values().map(|watched| watched.due).min()
+    }
+
+    /// Looks at all jobs that are due, once the first of them is.
+    async fn look(&self, client: &Client, patience: Patience) {
+        loop {
+            let Some(due) = self.next_due() else { return };
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => break,
+                // Somebody has come whose job is to be looked at sooner.
+                () = self.newcomer.notified() => {}
+            }
+        }
+        let now = Instant::now();
+        let due: Vec<JobId> = {
+            let jobs = self.jobs.lock();
+            // Those that are nearly due go along.
+            let is_due = |watched: &Watched| watched.due <= now + watched.pause / 4;
+            jobs.iter().filter(|(_, watched)| is_due(watched)).map(|(job, _)| *job).collect()
+        };
+        let looks = due.into_iter().map(|job| async move { (job, client.get_once::<Job>(&job.path()).await) });
+        let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some((job, answer)) = looks.next().await {
+            self.take_in(job, answer, patience);
+        }
+    }
+
+    fn take_in(&self, job: JobId, answer: Result<Job, CallError>, patience: Patience) {
+        let mut jobs = self.jobs.lock();
+        let Some(watched) = jobs.get_mut(&job) else { return };
+        let now = Instant::now();
+        watched.pause = (watched.pause * 3 / 2).min(patience.interval.max(FIRST));
+        watched.due = now + watched.pause;
+        let seen = match answer {
+            Ok(job) => {
+                watched.trouble = None;
+                Seen::Job(Arc::new(job))
+            }
+            Err(error) => {
+                let since = *watched.trouble.get_or_insert(now);
+                // A service under load has been seen to refuse what it allows before and after.
+                if (error.may_pass() || error.status() == Some(403)) && now.duration_since(since) < patience.outage {
+                    tracing::debug!(%job, ?error, "the job cannot be looked at just now.");
+                    return;
+                }
+                let error = error.at(format!("could not see how {job} is getting on"));
+                Seen::Lost(Arc::new(Lost { kind: error.kind(), message: error.to_string() }))
+            }
+        };
+        watched.seen = Some(seen);
+        watched.looks += 1;
+    }
+}
+
+impl Waiter<'_> {
+    fn fresh(&mut self) -> Option<Seen> {
+        let jobs = self.watch.jobs.lock();
+        let watched = jobs.get(&self.job).filter(|watched| watched.looks > self.looks)?;
+        self.looks = watched.looks;
+        watched.seen.clone()
+    }
+
+    /// The next look at the job.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be looked at, and that will not pass.
+    pub(crate) async fn next(&mut self, client: &Client, patience: Patience) -> Result<Arc<Job>, ProviderError> {
+        loop {
+            if let Some(seen) = self.fresh() {
+                return match seen {
+                    Seen::Job(job) => Ok(job),
+                    Seen::Lost(lost) => Err(ProviderError::new(lost.kind, lost.message.clone())),
+                };
+            }
+            let _turn = self.watch.turn.lock().await;
+            // Whoever had the turn before may have looked for us.
+            if self.watch.jobs.lock().get(&self.job).is_some_and(|watched| watched.looks > self.looks) {
+                continue;
+            }
+            self.watch.look(client, patience).await;
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut jobs = self.watch.jobs.lock();
+        if let Some(watched) = jobs.get_mut(&self.job) {
+            watched.waiters -= 1;
+            if watched.waiters == 0 {
+                jobs.remove(&self.job);
+            }
+        }
+    }
+}

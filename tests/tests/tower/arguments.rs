@@ -1,0 +1,112 @@
+//! Arguments, inventories, labels and surveys: what is told before a launch, and what reaches it.
+
+use broker_tests::awx::{Template, World};
+use serde_json::json;
+
+use super::life::told_by_last_job;
+use super::{Lab, world};
+
+#[test]
+fn scalars_reach_the_workflow_as_they_are_written() {
+    let lab = Lab::of(world(), "");
+    let settings = lab.env.directory().join("broker_settings.yaml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let nicks = "nicks:\n  old:\n    workflow: make\n    version: 9.10\n    float: 9.4\n    zero: 0123\n    flag: true\n    \
+                 sizes: [1, {a: b}]\n";
+    std::fs::write(settings, format!("{text}{nicks}")).unwrap();
+    lab.broker("checkout --nick old --memory 8 --list [1,2] --dashed-name x");
+    let told = told_by_last_job(&lab, "make");
+    assert_eq!((&told["version"], &told["float"], &told["zero"]), (&json!("9.10"), &json!(9.4), &json!("0123")));
+    assert_eq!((&told["flag"], &told["sizes"]), (&json!(true), &json!([1, {"a": "b"}])));
+    assert_eq!((&told["memory"], &told["list"], &told["dashed_name"]), (&json!("8"), &json!([1, 2]), &json!("x")));
+    assert_eq!(told["workflow"], json!("make"));
+    assert_eq!(told["_broker_extra_vars"]["version"], json!("9.10"));
+}
+
+#[test]
+fn what_a_template_does_not_take_is_told_before_the_launch() {
+    let lab = Lab::new();
+    for (line, says) in [
+        ("checkout --workflow no-prompts --a 1 --b 2", "workflow `no-prompts` does not take `a`, `b` on launch"),
+        ("checkout --job-template jt-noprompt --a 1", "job template `jt-noprompt` does not take `a` on launch"),
+        ("checkout --workflow no-prompts --tower-inventory lab-inventory-2", "its own is `lab-inventory`"),
+        ("execute --job-template jt-noprompt --a 1", "job template `jt-noprompt` does not take `a` on launch"),
+        ("checkout --workflow nonsense", "there is no workflow `nonsense`"),
+        ("checkout --job-template nonsense", "there is no job template `nonsense`"),
+        ("checkout --workflow deploy-vm --tower-inventory nonsense", "there is no inventory `nonsense`"),
+        (
+            "checkout --workflow deploy-vm --tower-inventory hidden-inventory",
+            "there is no inventory `hidden-inventory`",
+        ),
+        ("checkout --workflow deploy-vm --artifacts first", "must be `last` or `merge`"),
+    ] {
+        let error = lab.fails(line, 7);
+        assert!(error.contains(says), "{line}: {error}");
+    }
+    assert_eq!(lab.launches(), 0);
+    assert!(lab.inventory().is_empty());
+}
+
+/// The Python tool's own variables make such a workflow unusable.
+#[test]
+fn a_workflow_that_prompts_for_nothing_can_be_run() {
+    let lab = Lab::new();
+    lab.broker("checkout --workflow no-prompts");
+    assert_eq!(lab.inventory()[0]["name"], json!("none"));
+}
+
+#[test]
+fn surveys_are_checked_first_and_secrets_are_not_shown() {
+    let spec = json!([
+        {"variable": "deploy_flavor", "type": "multiplechoice", "choices": ["tiny", "big"], "required": true, "question_name": "Flavor", "default": "", "min": null, "max": null},
+        {"variable": "cpus", "type": "integer", "min": 1, "max": 5, "required": false, "question_name": "Cpus", "default": "", "choices": ""},
+        {"variable": "pin", "type": "password", "min": 8, "max": 32, "required": false, "question_name": "Pin", "default": "", "choices": ""},
+    ]);
+    let lab = Lab::of(World::recorded().template(Template::workflow("asks").node("jt-deploy").survey(spec)), "");
+    for (line, says) in [
+        ("checkout --workflow asks", "`deploy_flavor` is missing (one of `tiny`, `big`)"),
+        (
+            "checkout --workflow asks --deploy_flavor huge",
+            "`deploy_flavor` is `huge`, and must be one of `tiny`, `big`",
+        ),
+        ("checkout --workflow asks --deploy_flavor tiny --cpus 9", "`cpus` is `9`, and must be at most 5"),
+        (
+            "checkout --workflow asks --deploy_flavor tiny --pin hunter2",
+            "`pin` is `***`, and must be at least 8 characters",
+        ),
+    ] {
+        let error = lab.fails(line, 7);
+        assert!(error.contains(says) && !error.contains("hunter2"), "{line}: {error}");
+    }
+    assert_eq!(lab.launches(), 0);
+    lab.broker("checkout --workflow asks --deploy_flavor big --cpus 3 --pin hunter2hunter2");
+    let told = told_by_last_job(&lab, "asks");
+    assert_eq!(told["cpus"], json!(3));
+    assert!(told["_broker_extra_vars"].get("pin").is_none(), "{told}");
+}
+
+#[test]
+fn labels_are_made_once_and_go_along() {
+    let lab = Lab::new();
+    for _ in 0..2 {
+        lab.broker("checkout --workflow deploy-vm -l team=rig,owner");
+    }
+    let told = told_by_last_job(&lab, "deploy-vm");
+    assert_eq!(told["provider_labels"], json!({"team": "rig", "owner": ""}));
+    let posts =
+        lab.awx.requests().into_iter().filter(|seen| seen.method == "POST" && seen.target.ends_with("/labels/"));
+    let statuses: Vec<u16> = posts.filter_map(|seen| seen.status).collect();
+    assert_eq!(statuses, [201, 201, 400, 400]);
+    let error = lab.broker("checkout --workflow no-prompts -l team=rig").stderr;
+    assert!(error.contains("does not take `label team=rig` on launch"), "{error}");
+}
+
+#[test]
+fn an_inventory_may_be_named() {
+    let lab = Lab::new();
+    lab.broker("checkout --workflow deploy-vm --tower-inventory lab-inventory-2");
+    lab.broker("checkin 0");
+    lab.broker("checkout --workflow no-inventory");
+    let error = lab.fails("checkout --job-template jt-noinventory --tower-inventory nonsense", 7);
+    assert!(error.contains("nonsense"), "{error}");
+}

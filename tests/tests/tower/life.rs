@@ -1,0 +1,222 @@
+//! A host's life: checkout, inventory, extend, checkin.
+
+use broker_tests::awx::{Paths, Template, Tls, World};
+use serde_json::{Value, json};
+
+use super::{Lab, read, world};
+
+#[test]
+fn a_host_is_checked_out_and_in() {
+    let lab = Lab::new();
+    let out = lab.env.root().join("out.json");
+    let file = out.to_str().unwrap();
+    let line = "checkout --workflow deploy-vm --deploy_flavor big --note hello";
+    let ran = lab.broker(&format!("--output-file {file} {line}"));
+    assert_eq!(ran.stdout, "0\trig-vm01.example.test\trig-vm01\n");
+    assert!(ran.stderr.contains(&format!("{}/#/jobs/workflow/", lab.awx.url())), "{}", ran.stderr);
+    let report = read(&out);
+    assert_eq!((&report["provider"], &report["return_code"]), (&json!("AnsibleTower"), &json!(0)));
+    let host = &lab.inventory()[0];
+    assert_eq!((&host["hostname"], &host["name"]), (&json!("rig-vm01.example.test"), &json!("rig-vm01")));
+    assert_eq!((&host["state"], &host["os_distribution"]), (&json!("active"), &json!("RedHat")));
+    assert_eq!(host["reported_devices"], json!({"nics": ["eth0", "lo"]}));
+    assert_eq!(host["_broker_args"]["note"], json!("hello"));
+    assert_eq!(lab.awx.machines(), ["rig-vm01"]);
+
+    lab.broker("checkin --all");
+    assert!(lab.awx.machines().is_empty());
+    assert!(lab.inventory().is_empty());
+}
+
+/// The Python tool needs 17 requests beside its polls.
+#[test]
+fn a_checkout_takes_few_requests() {
+    let lab = Lab::new();
+    lab.broker("checkout --workflow deploy-vm");
+    let targets: Vec<String> =
+        lab.awx.requests().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
+    let polls = targets
+        .iter()
+        .filter(|target| target.starts_with("GET /api/v2/workflow_jobs/") && target.matches('/').count() == 5);
+    let others = targets.len() - polls.count();
+    assert!(others <= 12, "{others}: {targets:#?}");
+}
+
+#[test]
+fn many_hosts_are_made_at_once_and_each_goes_once() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make --count 8");
+    assert_eq!(lab.awx.machines().len(), 8);
+    let names: std::collections::BTreeSet<String> =
+        lab.inventory().iter().map(|host| host["name"].to_string()).collect();
+    assert_eq!(names.len(), 8);
+    lab.broker("checkin --all");
+    assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty());
+    assert_eq!(lab.launches(), 16);
+}
+
+#[test]
+fn what_the_laboratory_ends_no_reaper_does() {
+    let lab = Lab::of(world(), "expiry_facts: ended_at");
+    lab.broker("checkout --workflow make");
+    assert!(lab.inventory()[0].get("lease_until").is_none());
+    let lab = Lab::of(world().playbook("make.yml", PAST), "");
+    lab.broker("checkout --workflow make");
+    assert_eq!(lab.inventory()[0]["lease_until"], json!("2001-09-09T01:46:40Z"));
+    lab.broker("reap --yes");
+    assert_eq!((lab.awx.machines().len(), lab.inventory().len()), (1, 1));
+}
+
+/// As `make.yml`, with an end that has passed.
+const PAST: &str = "- name: Make\n  hosts: localhost\n  tasks:\n    - name: Make it\n      lab.machine: {name: old, state: present}\n    \
+                    - name: Tell\n      ansible.builtin.set_stats:\n        data:\n          \
+                    _broker_facts: {fqdn: old.example.test, name: old, shutdown_time: 1000000000}\n";
+
+#[test]
+fn a_host_is_extended_by_its_laboratory() {
+    let lab = Lab::new();
+    lab.broker("checkout --workflow deploy-vm");
+    for (options, told) in [("--lease 2h", "+7200"), ("--new-expire-time +3600", "+3600"), ("", "+172800")] {
+        lab.broker(&format!("extend 0 {options}"));
+        let told_last = told_by_last_job(&lab, "extend-vm");
+        assert_eq!((&told_last["target_vm"], &told_last["new_expire_time"]), (&json!("rig-vm01"), &json!(told)));
+        assert!(lab.inventory()[0].get("lease_until").is_some());
+    }
+    lab.broker("checkin 0");
+    lab.fails("extend 0 --lease 2h", 13);
+}
+
+#[test]
+fn a_lease_is_the_extend_workflows_or_an_error() {
+    let lab = Lab::new();
+    lab.broker("checkout --workflow deploy-vm --lease 1h");
+    assert_eq!(told_by_last_job(&lab, "extend-vm")["target_vm"], json!("rig-vm01"));
+    let lab = Lab::of(World::recorded().without("extend-vm"), "");
+    let error = lab.fails("checkout --workflow deploy-vm --lease 1h", 7);
+    assert!(error.contains("there is no workflow `extend-vm`"), "{error}");
+    assert_eq!(lab.launches(), 0);
+}
+
+#[test]
+fn a_host_is_duplicated() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make --note hello");
+    lab.broker("duplicate 0");
+    assert_eq!(lab.awx.machines().len(), 2);
+    assert_eq!(lab.inventory()[1]["_broker_args"]["note"], json!("hello"));
+}
+
+#[test]
+fn a_job_template_makes_hosts_too() {
+    let lab = Lab::of(world(), "");
+    let ran = lab.broker("checkout --job-template jt-make");
+    assert!(ran.stderr.contains("/#/jobs/playbook/"), "{}", ran.stderr);
+    assert_eq!(lab.awx.machines().len(), 1);
+    lab.broker("checkin --all");
+    assert!(lab.awx.machines().is_empty());
+}
+
+/// The Python tool reads the first page of nodes alone.
+#[test]
+fn the_only_job_may_be_on_the_second_page_of_nodes() {
+    let lab = Lab::new();
+    lab.broker("checkout --workflow wide");
+    assert_eq!(lab.inventory()[0]["os_distribution"], json!("RedHat"));
+}
+
+/// The Python tool takes the last job alone, which lists something here.
+#[test]
+fn the_host_of_a_workflow_in_a_workflow_is_found() {
+    let lab = Lab::new();
+    let ran = lab.broker("checkout --workflow nested");
+    assert_eq!(ran.stdout, "0\trig-vm01.example.test\trig-vm01\n");
+    lab.broker("checkin 0");
+    assert!(lab.awx.machines().is_empty());
+}
+
+#[test]
+fn a_workflow_that_tells_of_no_host_in_the_agreed_way_may_name_one() {
+    let lab = Lab::of(World::recorded().template(Template::workflow("old").node("jt-deploy")), "");
+    let ran = lab.broker("checkout --workflow old");
+    assert_eq!(ran.stdout, "0\trig-vm01.example.test\trig-vm01\n");
+}
+
+/// The Python tool ends in an internal error, with nothing recorded.
+#[test]
+fn a_workflow_that_makes_nothing_is_an_error_and_leaves_nothing() {
+    let lab = Lab::new();
+    let error = lab.fails("checkout --workflow empty", 7);
+    assert!(error.contains("workflow `empty` ended well and tells of no host: nothing ran in it"), "{error}");
+    assert!(lab.inventory().is_empty());
+}
+
+#[test]
+fn a_workflow_that_does_not_say_what_it_made_stays_in_the_inventory() {
+    let lab = Lab::of(World::recorded().template(Template::workflow("mute").node("jt-lists")), "");
+    let error = lab.fails("checkout --workflow mute", 7);
+    assert!(error.contains("none of its artifacts is `_broker_facts`"), "{error}");
+    assert_eq!(lab.inventory()[0]["state"], json!("failed"));
+    let error = lab.fails("checkin 0", 7);
+    assert!(error.contains("nothing says which host workflow job"), "{error}");
+    lab.broker("forget 0");
+    assert!(lab.inventory().is_empty());
+}
+
+#[test]
+fn a_controller_behind_a_gateway_is_found() {
+    for paths in [Paths::Controller, Paths::Classic] {
+        let lab = Lab::of(World::recorded().paths(paths), "");
+        let ran = lab.broker("checkout --workflow deploy-vm");
+        let page = if paths == Paths::Controller { "/execution/jobs/workflow/" } else { "/#/jobs/workflow/" };
+        assert!(ran.stderr.contains(page), "{}", ran.stderr);
+        lab.broker("checkin --all");
+    }
+    let lab = Lab::of(World::recorded(), "aap_version: '2.5'");
+    lab.broker("checkout --workflow deploy-vm");
+    assert!(lab.awx.requests().iter().all(|seen| seen.target.starts_with("/api/controller/v2/")));
+}
+
+#[test]
+fn certificates_are_looked_at() {
+    let tls = Tls::new();
+    let awx = broker_tests::awx::Awx::start_tls(World::recorded(), &tls);
+    let lab = Lab { awx, env: broker_tests::env::TestEnv::new() };
+    let token = format!("token: {}\n", lab.awx.token_of("rigger"));
+    lab.settings(&token);
+    let error = lab.fails("checkout --workflow deploy-vm", 8);
+    let host = lab.awx.url().trim_start_matches("https://");
+    assert!(error.contains(&format!("certificate of `{host}`")) && error.contains("`verify: PATH`"), "{error}");
+    for verify in [tls.authority(), "false".to_owned()] {
+        lab.settings(&format!("{token}verify: {verify}"));
+        lab.broker("checkout --workflow deploy-vm");
+        lab.broker("checkin --all");
+    }
+}
+
+/// What the last run of a template was told.
+pub(super) fn told_by_last_job(lab: &Lab, template: &str) -> Value {
+    let token = lab.awx.token_of("admin");
+    let client = super::client();
+    let runtime = broker_tests::conformance::current_thread();
+    runtime.block_on(async {
+        let url = format!("{}/api/v2/workflow_jobs/?order_by=-id&page_size=50", lab.awx.url());
+        let text = client.get(url).bearer_auth(token).send().await.unwrap().text().await.unwrap();
+        let page: Value = serde_json::from_str(&text).unwrap();
+        let job = page["results"].as_array().unwrap().iter().find(|job| job["name"] == template).unwrap();
+        serde_json::from_str(job["extra_vars"].as_str().unwrap()).unwrap()
+    })
+}
+
+#[test]
+fn a_host_that_somebody_else_released_is_gone() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make --count 2");
+    let id = lab.inventory()[0]["id"].as_str().unwrap().to_owned();
+    let name = lab.inventory()[0]["name"].as_str().unwrap().to_owned();
+    lab.broker(&format!("execute --workflow remove-vm --source_vm {name} --arg _broker_id={id}"));
+    // The release workflow would fail now: it is not launched, as a run of it has released the host.
+    lab.broker("checkin 0");
+    lab.broker("checkin 1");
+    assert!(lab.awx.machines().is_empty());
+    assert_eq!(lab.launches(), 4);
+}

@@ -1,0 +1,95 @@
+//! Waiting: what is out of order passes, what takes too long ends.
+
+use std::time::Duration;
+
+use broker_tests::awx::{Awx, Fate, Rule};
+use serde_json::json;
+
+use super::{Lab, world};
+
+/// Any poll of any job.
+const POLLS: &str = "/api/v2/workflow_jobs/*/";
+
+#[test]
+fn what_is_out_of_order_is_outlasted() {
+    for rule in [
+        Rule::page("GET", POLLS, 502),
+        Rule::page("GET", POLLS, 404),
+        Rule::page("GET", POLLS, 200),
+        Rule::detail("GET", POLLS, 500, "A server error has occurred."),
+        Rule::detail("GET", POLLS, 403, "You do not have permission to perform this action."),
+        Rule::new("GET", POLLS, Fate::DropBefore),
+        Rule::new("GET", POLLS, Fate::Cut),
+        Rule::new("GET", POLLS, Fate::Truncate),
+        Rule::page("GET", "/api/v2/*/workflow_nodes/", 503),
+        Rule::page("GET", "/api/v2/jobs/*/", 503),
+    ] {
+        let lab = Lab::of(world(), "");
+        lab.awx.spoil(rule.clone().times(3));
+        let ran = lab.env.broker(["checkout", "--workflow", "make"]);
+        assert_eq!(ran.code, Some(0), "{rule:?}: {}", ran.stderr);
+        assert_eq!(lab.launches(), 1);
+    }
+}
+
+#[test]
+fn a_service_that_is_away_for_a_while_is_waited_for() {
+    let lab = Lab::of(world(), "");
+    let started = lab.env.start(["checkout", "--workflow", "slow", "--seconds", "100"]);
+    broker_tests::wait::until("the workflow to run", || !lab.awx.unfinished().is_empty());
+    lab.awx.refuse(Duration::from_secs(2));
+    started.wait(broker_tests::wait::SOON).expect(0);
+}
+
+#[test]
+fn patience_has_an_end_and_loses_nothing() {
+    let lab = Lab::with("max_resilient_wait: 1s");
+    lab.awx.spoil(Rule::page("GET", POLLS, 502));
+    let error = lab.fails("checkout --workflow deploy-vm", 7);
+    assert!(error.contains("could not see how workflow job"), "{error}");
+    assert_eq!(lab.inventory()[0]["state"], json!("failed"));
+    lab.awx.behave();
+    lab.broker("checkin 0");
+    assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty());
+}
+
+/// The Python tool's wait ends in an assertion, and the job runs on, known to nobody.
+#[test]
+fn a_job_that_takes_too_long_is_cancelled() {
+    let lab = Lab::with("workflow_timeout: 1s");
+    let error = lab.fails("checkout --workflow slow --seconds 3000", 7);
+    assert!(error.contains("workflow `slow` was not done within 1s, and was cancelled"), "{error}");
+    assert!(lab.awx.unfinished().is_empty() && lab.inventory().is_empty());
+}
+
+#[test]
+fn a_job_that_takes_too_long_can_be_kept() {
+    let lab = Lab::with("workflow_timeout: 1s\ntimeout_behavior: keep");
+    let error = lab.fails("checkout --workflow slow --seconds 3000", 7);
+    assert!(error.contains("was not done within 1s, and goes on: "), "{error}");
+    assert_eq!(lab.inventory()[0]["state"], json!("failed"));
+    assert!(!lab.awx.unfinished().is_empty());
+    lab.broker("checkin 0");
+    assert!(lab.awx.unfinished().is_empty() && lab.inventory().is_empty());
+}
+
+#[test]
+fn the_limit_of_a_command_ends_the_job_too() {
+    let lab = Lab::new();
+    lab.fails("checkout --workflow slow --seconds 3000 --timeout 1s", 7);
+    assert!(lab.awx.unfinished().is_empty() && lab.inventory().is_empty());
+}
+
+/// Of many who wait one looks for all, and not all at once.
+#[test]
+fn many_who_wait_do_not_ask_more_often() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make --count 20");
+    assert_eq!(lab.awx.machines().len(), 20);
+    assert!(polls(&lab.awx) <= 20 * 6, "{}", polls(&lab.awx));
+}
+
+fn polls(awx: &Awx) -> usize {
+    let is_poll = |target: &str| target.starts_with("/api/v2/workflow_jobs/") && target.matches('/').count() == 5;
+    awx.requests().iter().filter(|seen| seen.method == "GET" && is_poll(&seen.target)).count()
+}
