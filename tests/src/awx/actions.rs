@@ -80,7 +80,7 @@ pub(super) fn add_node(store: &Store, call: &Call, user: u64) -> Reply {
 
 pub(super) fn job_events(store: &Store, id: u64) -> List<'_> {
     let job = &store.jobs[&id];
-    let events = job.play().map_or(&[][..], |play| jobs::visible(job, play));
+    let events = job.play().map_or(&[][..], |play| jobs::visible(store, job, play));
     let mut rows: Vec<(u64, Value)> = events
         .iter()
         .map(|event| {
@@ -101,7 +101,7 @@ pub(super) fn job_events(store: &Store, id: u64) -> List<'_> {
 /// The output, in the form that the query or else the header asks for.
 pub(super) fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
     let job = &store.jobs[&id];
-    let text = events::output(job.play().map_or(&[], |play| jobs::visible(job, play)));
+    let text = events::output(job.play().map_or(&[], |play| jobs::visible(store, job, play)));
     let asked = call.parameter("format").unwrap_or_else(|| match call.header("accept") {
         accept if accept.contains("application/json") => "json",
         accept if accept.contains("text/plain") => "txt",
