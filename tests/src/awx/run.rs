@@ -240,7 +240,7 @@ impl Store {
             }
             Change::Drop { inventory, name } => {
                 let inventory = self.inventory_named(&inventory);
-                self.hosts.retain(|_, host| host.inventory != inventory || host.name != name);
+                self.drop_host(inventory, &name);
             }
         }
     }
@@ -253,9 +253,8 @@ impl Store {
         let facts = play.outcome.facts.clone();
         let failures = play.outcome.has_failed();
         for (host, summary) in play.hosts.clone() {
+            self.note_run(host, (id, summary), failures);
             let Some(host) = self.hosts.get_mut(&host) else { continue };
-            host.last = Some((id, summary));
-            host.is_failing = failures;
             if let Some(facts) = facts.get(&host.name).filter(|_| caches) {
                 host.facts.extend(facts.clone());
                 host.facts_modified = Some(at);
