@@ -210,6 +210,22 @@ fn roles_decide_what_is_seen_and_launched() {
 }
 
 #[test]
+fn rights_and_facts_change_while_it_serves() {
+    let awx = Awx::start(World::lab());
+    let rigger = User::new(&awx, "rigger");
+    awx.set_facts("rigger-hosts", "rig-a", &json!({"_broker_facts": {"remove_time": "2030-01-01"}}));
+    assert_eq!(rigger.get("hosts/2/ansible_facts/")["_broker_facts"]["remove_time"], "2030-01-01");
+    awx.set_role("deploy-host", "rigger", Some(Role::Read));
+    let path = awx.launch_path("deploy-host");
+    let below = path.strip_prefix("/api/v2/").unwrap();
+    assert_eq!(rigger.ask("POST", below, Some(&json!({}))).unwrap().status, 403);
+    awx.set_role("deploy-host", "rigger", None);
+    assert_eq!(rigger.get("workflow_job_templates/?name=deploy-host")["count"], 0);
+    awx.revoke_tokens("rigger");
+    assert_eq!(rigger.ask("GET", "me/", None).unwrap().status, 401);
+}
+
+#[test]
 fn answers_to_questions_for_passwords_are_shown_to_nobody() {
     let awx = Awx::start(World::lab());
     let rigger = User::new(&awx, "rigger");
