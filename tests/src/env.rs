@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::engines::Engine;
-use crate::wait;
+use crate::{signals, wait};
 
 /// How long a command may take before it is killed and its test fails.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -222,6 +222,7 @@ pub struct Started {
 
 impl Started {
     fn new(mut command: Command) -> Self {
+        signals::heard_by_children();
         let shown = format!("{command:?}");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));

@@ -12,5 +12,6 @@ pub mod env;
 pub mod lab;
 pub mod openstack;
 pub mod proxy;
+pub mod signals;
 pub mod ssh;
 pub mod wait;

@@ -48,13 +48,22 @@ impl ContainerProvider {
     }
 }
 
-/// What a container prints until it ends, both outputs in their order, and how it ended.
+/// Waits for a container to end. What it has printed, both outputs in their order, and how it ended.
 async fn watch(made: &Made) -> Result<(String, Container), ProviderError> {
     let target = &made.target;
+    let options = query::WaitContainerOptions { condition: "not-running".to_owned() };
+    let mut waiting = std::pin::pin!(target.engine.patient.wait_container(&target.id, Some(options)));
+    match waiting.next().await {
+        // The library reports a status other than 0 as an error.
+        Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) | None => {}
+        Some(Err(error)) => {
+            return Err(target.engine.failed(&format!("could not wait for container `{}`", target.label), &error));
+        }
+    }
+    // Only now: Podman 4 may go on following the log of a container that has ended at once.
     let failed =
         |error| target.engine.failed(&format!("could not read what container `{}` prints", target.label), &error);
-    let options =
-        query::LogsOptions { follow: true, stdout: true, stderr: true, tail: "all".to_owned(), ..Default::default() };
+    let options = query::LogsOptions { stdout: true, stderr: true, tail: "all".to_owned(), ..Default::default() };
     let mut pieces = std::pin::pin!(target.engine.patient.logs(&target.id, Some(options)));
     let mut output = Vec::new();
     while let Some(piece) = pieces.next().await {
@@ -62,14 +71,6 @@ async fn watch(made: &Made) -> Result<(String, Container), ProviderError> {
         if output.len() > 2 * MOST_OUTPUT {
             output.drain(..output.len() - MOST_OUTPUT);
         }
-    }
-    // The log may end a little before the container.
-    let options = query::WaitContainerOptions { condition: "not-running".to_owned() };
-    let mut waiting = std::pin::pin!(target.engine.patient.wait_container(&target.id, Some(options)));
-    match waiting.next().await {
-        // The library reports a status other than 0 as an error.
-        Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) | None => {}
-        Some(Err(error)) => return Err(failed(error)),
     }
     let container = target.engine.inspect(&target.id).await.map_err(failed)?;
     let start = output.len().saturating_sub(MOST_OUTPUT);

@@ -402,8 +402,11 @@ impl<S: ProviderSubject> Case<S> {
         let broker = self.broker();
         let look = || records(&self.block(broker.inventory()).unwrap());
         let busy = |record: &HostRecord| matches!(record.state, HostState::Pending | HostState::Releasing);
-        wait::until("all work to be done", || !look().iter().any(busy));
-        let records = look();
+        let mut records = Vec::new();
+        wait::until("all work to be done", || {
+            records = look();
+            !records.iter().any(busy)
+        });
         let exist: BTreeSet<_> = [At::Main, At::Other].iter().flat_map(|at| self.subject.hosts(*at)).collect();
         let known: BTreeSet<_> = records.iter().map(|record| record.id).collect();
         let active: BTreeSet<_> =

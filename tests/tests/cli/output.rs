@@ -275,6 +275,23 @@ fn the_log_file_tells_what_was_done() {
 }
 
 #[test]
+fn the_log_can_be_had_as_json_too() {
+    let env = Env::new();
+    env.write_settings("logging: {structured: true}\n");
+    env.check_out("--hostname logged.example.com");
+    env.broker("checkout --test-action t --fail quota").exits(7);
+    let log = fs::read_to_string(env.broker_path("logs/broker.log.json")).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        let time = line["time"].as_str().unwrap_or_default();
+        assert!(time.parse::<jiff::Timestamp>().is_ok() && line["level"].is_string(), "{line}");
+    }
+    assert!(log.contains("logged.example.com") && log.contains("quota"), "{log}");
+    let plain = fs::read_to_string(env.broker_path("logs/broker.log")).unwrap();
+    assert_eq!(plain.lines().count(), lines.len());
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_panic() {
     let env = Env::new();
     env.check_out("--count 50");

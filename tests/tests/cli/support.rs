@@ -201,6 +201,7 @@ impl Call {
     pub(crate) fn start(mut self) -> Running {
         let begun = Instant::now();
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        broker_tests::signals::heard_by_children();
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // A command need not read what it is given.

@@ -58,3 +58,14 @@ fn a_terminal_only_where_it_is_asked_for() {
     assert!(tty.out().contains("/dev/"), "{tty}");
     lab.env.broker("exec 0 -- tty").passes_on(1).prints("not a tty");
 }
+
+#[test]
+fn a_window_that_changes_its_size() {
+    let lab = Lab::new();
+    lab.check_out("");
+    let text = "trap 'stty size; exit 6' WINCH\nready\nfor _ in $(seq 100); do sleep 0.1; done\n";
+    let line = format!("exec -i -t 0 -- sh {}", script(&lab, text));
+    // What runs beside a shell has no terminal as its input.
+    let outcome = typed(&lab, &line, "ready; sleep 3", "ready; stty rows 50 cols 100 </dev/tty").passes_on(6);
+    assert!(outcome.out().contains("50 100"), "{outcome}");
+}

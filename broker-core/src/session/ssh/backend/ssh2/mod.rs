@@ -2,10 +2,12 @@
 //!
 //! The thread owns everything of libssh2's, which never blocks: `handshake.rs` and `login.rs` connect and log in,
 //! `thread.rs` then moves what there is to move on all channels in turn and sleeps in between. `opening.rs` opens
-//! channels one after the other, `channel.rs` is one of them, and `socket.rs` is what the thread waits for.
+//! channels one after the other, `channel.rs` is one of them, `socket.rs` is what the thread waits for, and `ear.rs` tells
+//! whether the wait would miss something.
 
 mod channel;
 mod code;
+mod ear;
 mod handshake;
 mod key_file;
 mod login;

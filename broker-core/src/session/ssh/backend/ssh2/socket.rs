@@ -102,7 +102,7 @@ impl Socket {
         if !rings.is_empty() {
             // A ring that comes after this is seen by the turn that follows.
             while matches!((&self.rings).read(&mut [0; 16]), Ok(16)) {}
-            self.bell.rung.store(false, Ordering::Release);
+            self.bell.rung.swap(false, Ordering::AcqRel);
         }
         Ok(Ready {
             input: socket.contains(PollFlags::IN),

@@ -11,6 +11,7 @@ use ssh2::{DisconnectCode, Session};
 use tokio::sync::{mpsc, oneshot};
 
 use super::channel::{Broken, Pump, Turn};
+use super::ear;
 use super::handshake::{Beginning, GOODBYE, interest};
 use super::login::log_in;
 use super::opening::Openings;
@@ -47,6 +48,7 @@ pub(super) fn run(
             return;
         }
     };
+    ear::listen(&session);
     let mut beginning = Beginning::new(&target, &mut socket, &mut reply);
     let outcome = beginning.shake_hands(&mut session).and_then(|key| {
         log_in(&mut beginning, &session)?;
@@ -119,6 +121,7 @@ impl Thread {
 
     /// Moves what can be moved, and says whether there may be more.
     fn turn(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Result<bool, Broken> {
+        let heard = ear::heard();
         let mut moved = self.openings.turn(&self.session, &mut self.pumps)?;
         let mut index = 0;
         while let Some(pump) = self.pumps.get_mut(index) {
@@ -134,7 +137,8 @@ impl Thread {
                 }
             }
         }
-        Ok(moved)
+        // It may be for one who was looked at before it came.
+        Ok(moved || ear::heard() != heard)
     }
 
     /// Waits until there is something to do, or only looks whether there is.

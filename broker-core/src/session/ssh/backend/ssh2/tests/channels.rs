@@ -1,9 +1,11 @@
 //! What moves on channels, and that none of them gets in the way of others.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
+use super::super::ear;
 use super::server::Sshd;
 use super::*;
 use crate::session::{PtyRequest, PtySize, SessionErrorKind};
@@ -266,4 +268,29 @@ async fn threads_and_sockets_go_with_their_connections() {
         drop(tokio::time::timeout(Duration::from_millis(20), connect(&target)).await);
     }
     until("the end of threads and sockets", || count().0 <= sockets && count().1 <= threads).await;
+}
+
+#[tokio::test]
+async fn what_comes_between_two_looks_is_not_missed() {
+    let sshd = Sshd::start("");
+    let connection = sshd.connect().await;
+    ear::HESITATION.store(500, Ordering::Relaxed);
+    let talk = async || {
+        let mut channel = connection.open(exec("cat; echo end >&2")).await.unwrap();
+        for round in 0..50 {
+            let word = format!("{round}\n");
+            say(&channel, &word).await;
+            let FromRemote::Stdout(back) = channel.output.recv().await.unwrap() else { panic!("no echo of {round}") };
+            assert_eq!(back, word.as_bytes());
+        }
+        channel.input.send(ToRemote::Eof).await.unwrap();
+        assert_eq!(&collect(channel).await.stderr[..], b"end\n");
+        for _ in 0..10 {
+            assert_eq!(run(&connection, "echo in").await.text(), "in\n");
+        }
+    };
+    // Less than the keepalive, after which everything would be looked at again.
+    let all = tokio::time::timeout(Duration::from_secs(25), join_all((0..3).map(|_| talk()))).await;
+    ear::HESITATION.store(0, Ordering::Relaxed);
+    assert!(all.is_ok(), "something was missed");
 }

@@ -60,7 +60,8 @@ async fn collect(mut channel: Channel) -> Said {
 /// Runs a command without an input.
 async fn run(connection: &Arc<dyn Connection>, line: &str) -> Said {
     let channel = connection.open(exec(line)).await.unwrap();
-    channel.input.send(ToRemote::Eof).await.unwrap();
+    // It may have ended by now.
+    channel.input.send(ToRemote::Eof).await.ok();
     collect(channel).await
 }
 
