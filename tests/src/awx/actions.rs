@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::auth;
 use super::call::Call;
 use super::clock::shown;
-use super::events;
+use super::events::{self, Event};
 use super::forms::jobs::{self, View};
 use super::forms::parts;
 use super::launch;
@@ -80,28 +80,26 @@ pub(super) fn add_node(store: &Store, call: &Call, user: u64) -> Reply {
 
 pub(super) fn job_events(store: &Store, id: u64) -> List<'_> {
     let job = &store.jobs[&id];
-    let events = job.play().map_or(&[][..], |play| jobs::visible(job, play));
-    let mut rows: Vec<(u64, Value)> = events
-        .iter()
-        .map(|event| {
-            let row = json!({"id": event.id, "counter": event.counter, "event": event.kind, "failed": event.failed,
-                "task": event.task, "start_line": event.start_line});
-            (event.id, row)
-        })
-        .collect();
+    let events = job.play().map_or(&[][..], |play| jobs::visible(store, job, play));
+    let mut sorted: Vec<&Event> = events.iter().collect();
     // Not the order in which they happened: by the first line of their output, the newer id first.
-    rows.sort_by_key(|(id, row)| (row["start_line"].as_u64(), std::cmp::Reverse(*id)));
-    let form = move |wanted: u64| {
-        let found = events.iter().find(|event| event.id == wanted);
-        found.map_or(Value::Null, |event| parts::event(store, id, event))
+    sorted.sort_by_key(|event| (event.start_line, std::cmp::Reverse(event.id)));
+    let ids = sorted.into_iter().map(|event| event.id).collect();
+    let find = move |id: u64| events.iter().find(|event| event.id == id);
+    let row = move |id: u64| {
+        find(id).map_or(Value::Null, |event| {
+            json!({"id": event.id, "counter": event.counter, "event": event.kind, "failed": event.failed,
+                "task": event.task, "start_line": event.start_line})
+        })
     };
-    List { model: "JobEvent", rows, form: Box::new(form) }
+    let form = move |wanted: u64| find(wanted).map_or(Value::Null, |event| parts::event(store, id, event));
+    List { model: "JobEvent", ids, row: Box::new(row), form: Box::new(form) }
 }
 
 /// The output, in the form that the query or else the header asks for.
 pub(super) fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
     let job = &store.jobs[&id];
-    let text = events::output(job.play().map_or(&[], |play| jobs::visible(job, play)));
+    let text = events::output(job.play().map_or(&[], |play| jobs::visible(store, job, play)));
     let asked = call.parameter("format").unwrap_or_else(|| match call.header("accept") {
         accept if accept.contains("application/json") => "json",
         accept if accept.contains("text/plain") => "txt",

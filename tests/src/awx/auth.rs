@@ -34,11 +34,12 @@ pub(super) struct Caller {
 /// Who asks, or none: nothing and what is wrong are the same.
 pub(super) fn caller(store: &Store, call: &Call) -> Option<Caller> {
     let authorization = call.header("authorization");
-    if let Some(value) = authorization.strip_prefix("Bearer ") {
+    let (scheme, value) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
         let token = store.tokens.values().find(|token| token.value == value)?;
         return Some(Caller { user: token.user, way: Way::Token { may_write: token.may_write } });
     }
-    if let Some(value) = authorization.strip_prefix("Basic ") {
+    if scheme.eq_ignore_ascii_case("basic") {
         let bytes = STANDARD.decode(value.trim()).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let (name, password) = text.split_once(':')?;

@@ -238,7 +238,7 @@ fn route(store: &mut Store, call: &mut Call) -> (&'static str, Reply, Option<Str
     let below = below.to_owned();
     let reads = "GET, HEAD, OPTIONS".to_owned();
     if root == "/api/" && !has_classic {
-        // The gateway in front of the controller.
+        // The gateway in front of the controller. Not recorded: this is what its public documentation shows.
         let apis = serde_json::json!({"gateway": "/api/gateway/", "controller": "/api/controller/"});
         let gateway = serde_json::json!({"description": "AAP gateway REST API", "apis": apis});
         let reply = if below.is_empty() { Reply::json(200, gateway) } else { Reply::no_path() };

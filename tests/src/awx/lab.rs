@@ -16,7 +16,8 @@ const PLAYBOOKS: [(&str, &str); 5] = [
 
 impl World {
     /// The recorded world, in which every template may run at any time, and more workflows. Each host that they make has
-    /// a name of its own, `PREFIX-JOB`, and is listed in `rigger-hosts` with facts.
+    /// a name of its own, `PREFIX-JOB`, and is listed in `rigger-hosts` with facts. (`deploy-vm` of the recorded ones
+    /// makes the same machine every time.)
     ///
     /// | workflow | what it does |
     /// | --- | --- |

@@ -25,8 +25,10 @@ const OTHERS: [&str; 6] = ["page", "page_size", "order_by", "search", "format", 
 pub(super) struct List<'a> {
     /// The model's name, for messages.
     pub(super) model: &'static str,
-    /// Each object's id and those of its fields that are often filtered on.
-    pub(super) rows: Vec<(u64, Value)>,
+    /// The objects' ids.
+    pub(super) ids: Vec<u64>,
+    /// Those of an object's fields that are often filtered on.
+    pub(super) row: Box<dyn Fn(u64) -> Value + 'a>,
     /// The full object.
     pub(super) form: Box<dyn Fn(u64) -> Value + 'a>,
 }
@@ -37,37 +39,106 @@ impl List<'_> {
     /// # Errors
     ///
     /// AWX's answer to a field that there is none of, a value that is none, or a page that is none.
-    pub(super) fn page(self, call: &Call) -> Result<Reply, Reply> {
-        let Self { model, mut rows, form } = self;
+    pub(super) fn page(mut self, call: &Call) -> Result<Reply, Reply> {
         let filters = || call.query.iter().filter(|(name, _)| !OTHERS.contains(&name.as_str()));
         for (name, value) in filters().filter(|(name, _)| !name.starts_with(OR)) {
-            rows = filtered(model, rows, &form, name, value)?;
+            self.ids = self.filtered(name, value)?;
         }
         // Of those with `or__` one is enough.
         let mut kept: Option<BTreeSet<u64>> = None;
         for (name, value) in filters().filter_map(|(name, value)| Some((name.strip_prefix(OR)?, value))) {
-            let found = filtered(model, rows.clone(), &form, name, value)?;
-            kept.get_or_insert_default().extend(found.into_iter().map(|(id, _)| id));
+            kept.get_or_insert_default().extend(self.filtered(name, value)?);
         }
         if let Some(kept) = kept {
-            rows.retain(|(id, _)| kept.contains(id));
+            self.ids.retain(|id| kept.contains(id));
         }
         if let Some(text) = call.parameter("search") {
+            let row = &self.row;
             for word in text.split(',').map(|word| word.trim().to_lowercase()) {
-                rows.retain(|(_, row)| {
+                self.ids.retain(|id| {
+                    let row = row(*id);
                     let has = |key: &str| row[key].as_str().is_some_and(|field| field.to_lowercase().contains(&word));
                     ["name", "description", "username", "event", "task"].into_iter().any(has)
                 });
             }
         }
         if let Some(order) = call.parameter("order_by") {
-            sort(model, &mut rows, &form, order)?;
+            self.sort(order)?;
         }
-        paginate(call, &rows, form)
+        paginate(call, &self.ids, self.form)
+    }
+
+    /// The value of a field, also of another object's, as in `organization__name`.
+    fn field(&self, id: u64, path: &[&str]) -> Option<Value> {
+        if let [name] = path
+            && let Some(value) = (self.row)(id).get(*name)
+        {
+            return Some(value.clone());
+        }
+        let full = (self.form)(id);
+        if let [name] = path {
+            let is_field = !matches!(*name, "url" | "related" | "summary_fields");
+            return full.get(*name).filter(|_| is_field).cloned();
+        }
+        let mut value = &full["summary_fields"];
+        for name in path {
+            value = value.get(*name)?;
+        }
+        Some(value.clone())
+    }
+
+    fn sort(&mut self, order: &str) -> Result<(), Reply> {
+        for name in order.split(',').rev() {
+            let (name, is_descending) = name.strip_prefix('-').map_or((name, false), |name| (name, true));
+            let path: Vec<&str> = name.split("__").collect();
+            if !is_field(self.model, path[0]) {
+                return Err(no_field(self.model, path[0]));
+            }
+            let value = |id: &u64| self.field(*id, &path).unwrap_or(Value::Null);
+            let mut keyed: Vec<_> = self.ids.iter().map(|id| (value(id), *id)).collect();
+            keyed.sort_by(|a, b| if is_descending { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) });
+            self.ids = keyed.into_iter().map(|(_, id)| id).collect();
+        }
+        Ok(())
+    }
+
+    fn filtered(&self, name: &str, value: &str) -> Result<Vec<u64>, Reply> {
+        let (name, inverted) = match name.strip_prefix("not__") {
+            Some(rest) => (rest, true),
+            None => (name, false),
+        };
+        let mut path: Vec<&str> = name.split("__").collect();
+        let lookup = match path.last() {
+            Some(last) if path.len() > 1 && LOOKUPS.contains(last) => path.pop().unwrap_or("exact"),
+            _ => "exact",
+        };
+        if !is_field(self.model, path[0]) {
+            return Err(no_field(self.model, path[0]));
+        }
+        let is_number = matches!(path.last(), Some(&("id" | "pk"))) || (path.len() == 1 && is_reference(path[0]));
+        let compares = matches!(lookup, "exact" | "in" | "gt" | "gte" | "lt" | "lte");
+        if is_number && compares {
+            let parts = if lookup == "in" { value.split(',').collect() } else { vec![value] };
+            if let Some(bad) = parts.iter().find(|part| part.trim().parse::<i64>().is_err()) {
+                return Err(Reply::detail(400, &format!("[\"“{bad}” value must be an integer.\"]")));
+            }
+        }
+        if path[0] == "pk" {
+            path[0] = "id";
+        }
+        let keeps = |id: &u64| {
+            let found = self.field(*id, &path).unwrap_or(Value::Null);
+            holds(&found, lookup, value) != inverted
+        };
+        Ok(self.ids.iter().copied().filter(keeps).collect())
     }
 }
 
-fn paginate(call: &Call, rows: &[(u64, Value)], form: impl Fn(u64) -> Value) -> Result<Reply, Reply> {
+fn no_field(model: &str, name: &str) -> Reply {
+    Reply::detail(400, &format!("{model} has no field named '{name}'"))
+}
+
+fn paginate(call: &Call, ids: &[u64], form: impl Fn(u64) -> Value) -> Result<Reply, Reply> {
     let size = match call.parameter("page_size") {
         None => USUAL,
         // AWX fails over what is no number.
@@ -76,7 +147,7 @@ fn paginate(call: &Call, rows: &[(u64, Value)], form: impl Fn(u64) -> Value) -> 
             size => usize::try_from(size).unwrap_or(MOST).min(MOST),
         },
     };
-    let pages = rows.len().div_ceil(size).max(1);
+    let pages = ids.len().div_ceil(size).max(1);
     let page = match call.parameter("page") {
         None | Some("") => 1,
         Some("last") => pages,
@@ -85,7 +156,7 @@ fn paginate(call: &Call, rows: &[(u64, Value)], form: impl Fn(u64) -> Value) -> 
     if page == 0 || page > pages {
         return Err(Reply::detail(404, "Invalid page."));
     }
-    let results: Vec<Value> = rows.iter().skip((page - 1) * size).take(size).map(|(id, _)| form(*id)).collect();
+    let results: Vec<Value> = ids.iter().skip((page - 1) * size).take(size).map(|id| form(*id)).collect();
     let link = |to: usize| {
         let mut query: Vec<(String, String)> = call.query.clone();
         query.retain(|(name, _)| name != "page");
@@ -103,26 +174,7 @@ fn paginate(call: &Call, rows: &[(u64, Value)], form: impl Fn(u64) -> Value) -> 
     };
     let next = (page < pages).then(|| link(page + 1));
     let previous = (page > 1).then(|| link(page - 1));
-    Ok(Reply::json(200, json!({"count": rows.len(), "next": next, "previous": previous, "results": results})))
-}
-
-/// The value of a field, also of another object's, as in `organization__name`.
-fn field(row: &(u64, Value), form: &impl Fn(u64) -> Value, path: &[&str]) -> Option<Value> {
-    if let [name] = path
-        && let Some(value) = row.1.get(*name)
-    {
-        return Some(value.clone());
-    }
-    let full = form(row.0);
-    if let [name] = path {
-        let is_field = !matches!(*name, "url" | "related" | "summary_fields");
-        return full.get(*name).filter(|_| is_field).cloned();
-    }
-    let mut value = &full["summary_fields"];
-    for name in path {
-        value = value.get(*name)?;
-    }
-    Some(value.clone())
+    Ok(Reply::json(200, json!({"count": ids.len(), "next": next, "previous": previous, "results": results})))
 }
 
 /// How a field is compared.
@@ -142,45 +194,6 @@ const LOOKUPS: [&str; 14] = [
     "in",
     "isnull",
 ];
-
-fn filtered(
-    model: &str,
-    rows: Vec<(u64, Value)>,
-    form: &impl Fn(u64) -> Value,
-    name: &str,
-    value: &str,
-) -> Result<Vec<(u64, Value)>, Reply> {
-    let (name, inverted) = match name.strip_prefix("not__") {
-        Some(rest) => (rest, true),
-        None => (name, false),
-    };
-    let mut path: Vec<&str> = name.split("__").collect();
-    let lookup = match path.last() {
-        Some(last) if path.len() > 1 && LOOKUPS.contains(last) => path.pop().unwrap_or("exact"),
-        _ => "exact",
-    };
-    let is_known = is_field(model, path[0]);
-    if !is_known {
-        return Err(Reply::detail(400, &format!("{model} has no field named '{}'", path[0])));
-    }
-    let is_number = matches!(path.last(), Some(&("id" | "pk"))) || (path.len() == 1 && is_reference(path[0]));
-    let is_text_lookup =
-        matches!(lookup, "contains" | "icontains" | "startswith" | "istartswith" | "endswith" | "iendswith");
-    if is_number && !is_text_lookup && !matches!(lookup, "isnull") {
-        let parts = if lookup == "in" { value.split(',').collect() } else { vec![value] };
-        if let Some(bad) = parts.iter().find(|part| part.trim().parse::<i64>().is_err()) {
-            return Err(Reply::detail(400, &format!("[\"“{bad}” value must be an integer.\"]")));
-        }
-    }
-    if path[0] == "pk" {
-        path[0] = "id";
-    }
-    let keeps = |row: &(u64, Value)| {
-        let found = field(row, form, &path).unwrap_or(Value::Null);
-        holds(&found, lookup, value) != inverted
-    };
-    Ok(rows.into_iter().filter(keeps).collect())
-}
 
 fn holds(found: &Value, lookup: &str, value: &str) -> bool {
     if lookup == "isnull" {
@@ -210,21 +223,6 @@ fn holds(found: &Value, lookup: &str, value: &str) -> bool {
         "lte" => order() != Ordering::Greater,
         _ => text == value,
     }
-}
-
-fn sort(model: &str, rows: &mut Vec<(u64, Value)>, form: &impl Fn(u64) -> Value, order: &str) -> Result<(), Reply> {
-    for name in order.split(',').rev() {
-        let (name, is_descending) = name.strip_prefix('-').map_or((name, false), |name| (name, true));
-        let path: Vec<&str> = name.split("__").collect();
-        if !is_field(model, path[0]) {
-            return Err(Reply::detail(400, &format!("{model} has no field named '{}'", path[0])));
-        }
-        let mut keyed: Vec<_> =
-            rows.drain(..).map(|row| (field(&row, form, &path).unwrap_or(Value::Null), row)).collect();
-        keyed.sort_by(|a, b| if is_descending { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) });
-        rows.extend(keyed.into_iter().map(|(_, row)| row));
-    }
-    Ok(())
 }
 
 fn compare(a: &Value, b: &Value) -> Ordering {

@@ -37,6 +37,9 @@ pub(super) struct Inventory {
     pub(super) description: String,
     pub(super) variables: String,
     pub(super) roles: BTreeMap<String, Role>,
+    /// How many hosts it has, and on how many of these the last job failed.
+    pub(super) hosts: usize,
+    pub(super) failing: usize,
 }
 
 pub(super) struct Host {

@@ -216,20 +216,20 @@ impl Kind {
 
     /// The list that a user sees, of those that `keep`s.
     pub(super) fn list<'a>(self, store: &'a Store, user: u64, keep: impl Fn(u64) -> bool) -> List<'a> {
-        let mut rows: Vec<(u64, Value)> = Vec::new();
-        for id in self.ids(store) {
-            if keep(id) && self.shows(store, id, user) {
-                rows.push((id, self.row(store, id)));
-            }
-        }
+        let mut ids = self.ids(store);
+        ids.retain(|id| keep(*id) && self.shows(store, *id, user));
         // Jobs, nodes and tokens come in the order they were made, all else by name.
-        if !matches!(self, Self::Job | Self::WorkflowJob | Self::UnifiedJob | Self::Node | Self::Token) {
-            rows.sort_by(|(_, a), (_, b)| {
-                let name =
-                    |row: &Value| row["name"].as_str().or(row["username"].as_str()).unwrap_or_default().to_owned();
-                name(a).cmp(&name(b))
-            });
+        match self {
+            Self::Job | Self::WorkflowJob | Self::UnifiedJob | Self::Node | Self::Token | Self::Organization => {}
+            Self::WorkflowTemplate | Self::JobTemplate | Self::UnifiedTemplate => {
+                ids.sort_by_key(|id| &store.templates[id].template.name);
+            }
+            Self::Inventory => ids.sort_by_key(|id| &store.inventories[id].name),
+            Self::Host => ids.sort_by_key(|id| &store.hosts[id].name),
+            Self::Label => ids.sort_by_key(|id| &store.labels[id].name),
+            Self::User => ids.sort_by_key(|id| &store.users[id].name),
         }
-        List { model: self.model(), rows, form: Box::new(move |id| self.form(store, id, user)) }
+        let row = Box::new(move |id| self.row(store, id));
+        List { model: self.model(), ids, row, form: Box::new(move |id| self.form(store, id, user)) }
     }
 }

@@ -244,9 +244,9 @@ fn of_object(
         ("job_events", true) => actions::job_events(store, id).page(call),
         ("job_host_summaries", true) => {
             let all = parts::host_summaries(store, id);
-            let rows = all.iter().zip(0..).map(|(summary, index)| (index, summary.clone())).collect();
-            let form = Box::new(move |index: u64| all[usize::try_from(index).unwrap_or(0)].clone());
-            List { model: "JobHostSummary", rows, form }.page(call)
+            let ids = all.iter().filter_map(|summary| summary["id"].as_u64()).collect();
+            let find = |id: u64| all.iter().find(|summary| summary["id"] == id).cloned().unwrap_or_default();
+            List { model: "JobHostSummary", ids, row: Box::new(find), form: Box::new(find) }.page(call)
         }
         ("stdout", true) => Ok(actions::stdout(store, call, id)),
         _ => Err(no_administration(store, user)),

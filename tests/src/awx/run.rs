@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::clock::signed;
 use super::events;
-use super::playbook::Change;
+use super::playbook::{Change, Outcome};
 use super::records::{Job, Machine, Part, Play, Status};
 use super::store::Store;
 use super::template::What;
@@ -87,7 +87,7 @@ impl Store {
     fn step(&mut self, id: u64, at: Timestamp) {
         let job = &self.jobs[&id];
         if job.is_stopping && !job.status.is_end() && !job.is_workflow() {
-            return self.end(id, at, Status::Canceled);
+            return self.interrupt(id, at, Status::Canceled);
         }
         match job.status {
             Status::Pending if job.is_stopping => self.end(id, at, Status::Canceled),
@@ -152,7 +152,7 @@ impl Store {
         let limit = (play.timeout > 0).then(|| started + signed(self.pace.second * play.timeout));
         if limit.is_some_and(|limit| limit <= at) {
             self.job(id).explanation = TIMEOUT.to_owned();
-            return self.end(id, at, Status::Failed);
+            return self.interrupt(id, at, Status::Failed);
         }
         let pace = self.pace;
         let when = |slept: f64| started + signed(pace.run / 2 + pace.second.mul_f64(slept));
@@ -240,7 +240,7 @@ impl Store {
             }
             Change::Drop { inventory, name } => {
                 let inventory = self.inventory_named(&inventory);
-                self.hosts.retain(|_, host| host.inventory != inventory || host.name != name);
+                self.drop_host(inventory, &name);
             }
         }
     }
@@ -253,9 +253,8 @@ impl Store {
         let facts = play.outcome.facts.clone();
         let failures = play.outcome.has_failed();
         for (host, summary) in play.hosts.clone() {
+            self.note_run(host, (id, summary), failures);
             let Some(host) = self.hosts.get_mut(&host) else { continue };
-            host.last = Some((id, summary));
-            host.is_failing = failures;
             if let Some(facts) = facts.get(&host.name).filter(|_| caches) {
                 host.facts.extend(facts.clone());
                 host.facts_modified = Some(at);
@@ -270,14 +269,7 @@ impl Store {
         job.status = status;
         job.finished = Some(at);
         let node = job.node;
-        let started = job.started;
         if let Some(play) = job.play_mut() {
-            // One that was ended from outside never got to its later events.
-            if !matches!(status, Status::Successful) && play.artifacts.is_empty() && !play.outcome.has_failed() {
-                let run = started.map(|started| at.duration_since(started)).unwrap_or_default();
-                let begun = signed(pace.run / 2);
-                play.events.retain(|event| begun + signed(pace.second.mul_f64(event.after)) <= run && !event.is_last());
-            }
             // What AWX has to say itself is in no event.
             play.events_are_in = play.events.is_empty();
         }
@@ -289,6 +281,15 @@ impl Store {
             let workflow = self.nodes[&node].workflow_job;
             self.plan(workflow, at + signed(pace.queue));
         }
+    }
+
+    /// A job is ended from outside: it never gets to its later events.
+    fn interrupt(&mut self, id: u64, at: Timestamp, status: Status) {
+        if let Some(play) = self.job(id).play_mut() {
+            play.events.retain(|event| event.created <= at && !event.is_last());
+            play.outcome = Outcome::default();
+        }
+        self.end(id, at, status);
     }
 
     /// Tells a job to stop, and with a workflow job all that it started.
@@ -325,7 +326,7 @@ impl Store {
         for id in running {
             self.agenda.retain(|(_, other)| *other != id);
             self.job(id).explanation = SHUTDOWN.to_owned();
-            self.end(id, now, Status::Failed);
+            self.interrupt(id, now, Status::Failed);
         }
     }
 }

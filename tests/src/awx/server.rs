@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ use super::records::{Machine, Status};
 use super::routes;
 use super::store::Store;
 use super::template::What;
-use super::world::World;
+use super::world::{Role, World};
 
 /// A running AWX. Dropping it stops it.
 pub struct Awx {
@@ -226,6 +227,41 @@ impl Awx {
             What::Job { timeout, .. } => *timeout = seconds,
             What::Workflow(_) => panic!("`{template}` is no job template"),
         }
+    }
+
+    /// Makes every token of a user worthless.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such user.
+    pub fn revoke_tokens(&self, user: &str) {
+        let mut store = self.shared.store();
+        let user = store.user_named(user).unwrap_or_else(|| panic!("no user `{user}`"));
+        store.tokens.retain(|_, token| token.user != user);
+    }
+
+    /// Changes what a user may do with a template; nothing takes the right away.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such template.
+    pub fn set_role(&self, template: &str, user: &str, role: Option<Role>) {
+        let mut store = self.shared.store();
+        let id = store.template_named(template);
+        let roles = &mut store.templates.get_mut(&id).unwrap().template.roles;
+        roles.remove(user);
+        roles.extend(role.map(|role| (user.to_owned(), role)));
+    }
+
+    /// Puts facts over those that a host has, key by key.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such inventory.
+    pub fn set_facts(&self, inventory: &str, host: &str, facts: &Value) {
+        let mut store = self.shared.store();
+        let inventory = store.inventory_named(inventory);
+        store.add_host(inventory, host, "", facts.as_object().cloned().unwrap_or_default());
     }
 
     /// Gives certain requests a fate.

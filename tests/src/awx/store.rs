@@ -124,6 +124,8 @@ impl Store {
                 description: added.description,
                 variables: added.variables,
                 roles: added.roles,
+                hosts: 0,
+                failing: 0,
             };
             store.inventories.insert(id, inventory);
         }
@@ -177,6 +179,7 @@ impl Store {
             return;
         }
         let facts_modified = (!facts.is_empty()).then_some(now);
+        self.inventory(inventory).hosts += 1;
         self.made.hosts += 1;
         let host = Host {
             inventory,
@@ -189,6 +192,30 @@ impl Store {
             created: now,
         };
         self.hosts.insert(self.made.hosts, host);
+    }
+
+    /// Takes a host out of an inventory.
+    pub(super) fn drop_host(&mut self, inventory: u64, name: &str) {
+        let found = self.hosts.iter().find(|(_, host)| host.inventory == inventory && host.name == name);
+        let Some(id) = found.map(|(id, _)| *id) else { return };
+        let was_failing = self.hosts.remove(&id).is_some_and(|host| host.is_failing);
+        let inventory = self.inventory(inventory);
+        inventory.hosts -= 1;
+        inventory.failing -= usize::from(was_failing);
+    }
+
+    /// A host had a job, by its id and the number of its summary, that failed there or did not.
+    pub(super) fn note_run(&mut self, host: u64, last: (u64, u64), has_failed: bool) {
+        let Some(host) = self.hosts.get_mut(&host) else { return };
+        let was_failing = std::mem::replace(&mut host.is_failing, has_failed);
+        host.last = Some(last);
+        let id = host.inventory;
+        let inventory = self.inventory(id);
+        inventory.failing = inventory.failing + usize::from(has_failed) - usize::from(was_failing);
+    }
+
+    fn inventory(&mut self, id: u64) -> &mut Inventory {
+        self.inventories.get_mut(&id).unwrap()
     }
 
     pub(super) fn inventory_named(&self, name: &str) -> u64 {

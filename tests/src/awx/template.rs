@@ -61,7 +61,7 @@ impl Template {
         }
     }
 
-    /// A job template of a playbook, which [`World::playbook`] adds. It takes variables and runs as often at once as
+    /// A job template of a playbook, which [`World::playbook`](super::World::playbook) adds. It takes variables and runs as often at once as
     /// anybody likes, on `lab-inventory`; `rigger` may launch it, and `viewer` may see it.
     pub fn job(name: &str, playbook: &str) -> Self {
         Self::new(name, What::Job { playbook: playbook.to_owned(), use_fact_cache: false, timeout: 0 })

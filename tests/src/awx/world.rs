@@ -115,7 +115,16 @@ impl World {
         self
     }
 
-    /// Adds a playbook; the module's documentation says what may be in one.
+    /// Adds a playbook: YAML with one play, whose tasks have a `name` and may have a `when`. The modules are `debug`,
+    /// `fail`, `set_fact`, `set_stats` and `command: sleep N`, and two that Ansible does not have: `lab.machine` (`name`,
+    /// `state: present | absent`, `strict`) makes and removes a machine, `lab.host` (`name`, `inventory`, `state`,
+    /// `variables`, `facts`) a host of an inventory. Any other module ends the playbook before its first task. A
+    /// `vm_name` among the stats counts as a machine that was made, and `removed` as one that was removed. `awx_job_id`
+    /// is the job's number.
+    ///
+    /// # Panics
+    ///
+    /// If the text is no such playbook.
     #[must_use]
     pub fn playbook(mut self, name: &str, text: &str) -> Self {
         self.playbooks.insert(name.to_owned(), Playbook::parse(text));

@@ -1,5 +1,8 @@
 //! What tests ask of the server beyond what was recorded: machines, mishaps, other paths, encryption, control.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -168,7 +171,7 @@ fn connections_are_refused_for_a_time() {
     let awx = Awx::start(World::lab());
     let rigger = User::new(&awx, "rigger");
     rigger.get("me/");
-    awx.refuse(Duration::from_millis(400));
+    awx.refuse(Duration::from_millis(1500));
     let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
     wait::until("a refused connection", || rigger.ask("GET", "me/", None).as_ref().is_err_and(refused));
     wait::until("an answer", || rigger.ask("GET", "me/", None).is_ok_and(|answer| answer.status == 200));
@@ -204,6 +207,22 @@ fn roles_decide_what_is_seen_and_launched() {
     let mut reader = User::new(&awx, "viewer");
     reader.authorization = format!("Bearer {}", awx.reading_token_of("viewer"));
     assert_eq!(reader.ask("POST", below, Some(&json!({}))).unwrap().status, 403);
+}
+
+#[test]
+fn rights_and_facts_change_while_it_serves() {
+    let awx = Awx::start(World::lab());
+    let rigger = User::new(&awx, "rigger");
+    awx.set_facts("rigger-hosts", "rig-a", &json!({"_broker_facts": {"remove_time": "2030-01-01"}}));
+    assert_eq!(rigger.get("hosts/2/ansible_facts/")["_broker_facts"]["remove_time"], "2030-01-01");
+    awx.set_role("deploy-host", "rigger", Some(Role::Read));
+    let path = awx.launch_path("deploy-host");
+    let below = path.strip_prefix("/api/v2/").unwrap();
+    assert_eq!(rigger.ask("POST", below, Some(&json!({}))).unwrap().status, 403);
+    awx.set_role("deploy-host", "rigger", None);
+    assert_eq!(rigger.get("workflow_job_templates/?name=deploy-host")["count"], 0);
+    awx.revoke_tokens("rigger");
+    assert_eq!(rigger.ask("GET", "me/", None).unwrap().status, 401);
 }
 
 #[test]
@@ -249,6 +268,49 @@ fn a_second_launch_waits_where_only_one_may_run() {
     assert_eq!((awx.status_of(first), awx.status_of(second)), (Some("running"), Some("pending")));
     awx.advance(Duration::from_secs(10));
     assert_eq!((awx.status_of(first), awx.status_of(second)), (Some("successful"), Some("successful")));
+}
+
+#[test]
+fn a_job_that_is_ended_from_outside_tells_only_what_it_had_done() {
+    let awx = Awx::start(World::lab().still());
+    let rigger = User::new(&awx, "rigger");
+    awx.set_timeout("lab-deploy", 3);
+    let ends = |id: u64| -> Vec<String> {
+        awx.advance(Duration::from_secs(5));
+        let events = rigger.get(&format!("jobs/{id}/job_events/?order_by=-counter"));
+        events["results"].as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    };
+    let late = rigger.launch("lab-deploy", &json!({"seconds": 30}));
+    assert_eq!(ends(late)[0], "runner_on_start");
+    let said = rigger.get(&format!("jobs/{late}/"));
+    assert_eq!((&said["status"], &said["artifacts"]), (&json!("failed"), &json!({})));
+    assert_eq!(said["job_explanation"], "Job terminated due to timeout");
+    assert_eq!(awx.machines().len(), 1);
+    awx.set_timeout("lab-deploy", 0);
+    let whole = rigger.launch("lab-deploy", &json!({"seconds": 30}));
+    assert_eq!(ends(whole)[0], "playbook_on_stats");
+    let killed = rigger.launch("jt-sleep", &json!({"seconds": 1000}));
+    awx.advance(Duration::from_millis(100));
+    let running = rigger.get(&format!("jobs/{killed}/stdout/?format=json"));
+    assert!(running["content"].as_str().unwrap().contains("TASK [Sleep a while]"), "{running}");
+    awx.kill_worker();
+    assert_eq!(ends(killed)[0], "runner_on_start");
+    let said = rigger.get(&format!("jobs/{killed}/"));
+    assert_eq!(said["job_explanation"], "The running ansible process received a shutdown signal.");
+}
+
+#[test]
+fn the_program_serves_it_by_hand() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_awx")).arg("0").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let said: BTreeMap<String, String> = (0..4)
+        .filter_map(|_| lines.next()?.split_once(": ").map(|(key, value)| (key.to_owned(), value.to_owned())))
+        .collect();
+    let headers = [("Authorization", format!("Bearer {}", said["token"]))];
+    let answer = client::send(&said["base_url"], "GET", "/api/v2/me/", &headers, b"");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert_eq!(answer.unwrap().json()["results"][0]["username"], *said["username"]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Jobs and workflow jobs.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::links;
-use crate::awx::clock::{seconds, shown};
+use crate::awx::clock::{seconds, shown, signed};
 use crate::awx::events::{self, Event, scratch};
 use crate::awx::playbook::Outcome;
 use crate::awx::records::{Job, Play, Status};
@@ -97,7 +98,7 @@ pub(in crate::awx) fn form(store: &Store, id: u64, view: View) -> Value {
         None => of_workflow(job, template.allow_simultaneous),
     });
     if let (Some(play), View::Detail) = (job.play(), view) {
-        add(counts(job, play));
+        add(counts(store, job, play));
     }
     Value::Object(form)
 }
@@ -278,8 +279,8 @@ fn of_workflow(job: &Job, allow_simultaneous: bool) -> Value {
 }
 
 /// What is counted from the events that are in the database.
-fn counts(job: &Job, play: &Play) -> Value {
-    let seen = visible(job, play);
+fn counts(store: &Store, job: &Job, play: &Play) -> Value {
+    let seen = visible(store, job, play);
     let count = |kind: &str| seen.iter().filter(|event| event.kind == kind).count();
     let mut hosts = Map::new();
     if seen.iter().any(|event| event.is_last()) {
@@ -306,8 +307,13 @@ fn names(outcome: &Outcome) -> Vec<String> {
     names
 }
 
-/// The events that are in the database by now: while a job runs, and shortly after its end, only the first half.
-pub(in crate::awx) fn visible<'a>(job: &Job, play: &'a Play) -> &'a [Event] {
-    let all = &play.events;
-    if job.status.is_end() && play.events_are_in { all } else { &all[..all.len().div_ceil(2)] }
+/// The events that are in the database by now: not the last of those that happened lately.
+pub(in crate::awx) fn visible<'a>(store: &Store, job: &Job, play: &'a Play) -> &'a [Event] {
+    if job.status.is_end() && play.events_are_in {
+        return &play.events;
+    }
+    let now = store.clock.now();
+    let by = |time: Timestamp| play.events.iter().take_while(|event| event.created <= time).count();
+    let is_old = by(now - signed(store.pace.run));
+    &play.events[..is_old.max(by(now).div_ceil(2))]
 }

@@ -107,7 +107,7 @@ pub(in crate::awx) fn event(store: &Store, job_id: u64, event: &Event) -> Value 
 /// What a job did on its hosts, once that is in the database.
 pub(in crate::awx) fn host_summaries(store: &Store, id: u64) -> Vec<Value> {
     let job = &store.jobs[&id];
-    let Some(play) = job.play().filter(|play| jobs::visible(job, play).iter().any(Event::is_last)) else {
+    let Some(play) = job.play().filter(|play| jobs::visible(store, job, play).iter().any(Event::is_last)) else {
         return Vec::new();
     };
     let summaries = play.hosts.iter().filter_map(|(host, number)| {

@@ -6,12 +6,6 @@ use super::{encoded, insert_after, links};
 use crate::awx::clock::shown;
 use crate::awx::store::{ORGANIZATION, PROJECT, Store};
 
-/// How many hosts an inventory has, and on how many of these the last job failed.
-pub(super) fn counted(store: &Store, inventory: u64) -> (usize, usize) {
-    let hosts = || store.hosts.values().filter(|host| host.inventory == inventory);
-    (hosts().count(), hosts().filter(|host| host.is_failing).count())
-}
-
 /// The project, in short.
 pub(super) fn project() -> Value {
     json!({"id": PROJECT, "name": "vmops", "description": "", "status": "ok", "scm_type": "", "allow_override": false})
@@ -61,7 +55,7 @@ pub(in crate::awx) fn inventory(store: &Store, id: u64, user: u64) -> Value {
         ],
     );
     let edit = store.users[&user].is_superuser;
-    let (total, failing) = counted(store, id);
+    let (total, failing) = (inventory.hosts, inventory.failing);
     let created = shown(store.created);
     json!({
         "id": id, "type": "inventory", "url": own, "related": related,
