@@ -188,8 +188,9 @@ pub(crate) fn start_service(mut command: Command, log: &Path, ready: impl Fn() -
     let file = File::create(log).context(|| format!("cannot create `{}`", log.display()))?;
     let copy = file.try_clone().context(|| format!("cannot use `{}`", log.display()))?;
     let shown = line(&command);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().context(|| format!("cannot run `{shown}`"))?;
+    // It outlives us, and may outlive our folder.
+    command.current_dir("/").stdin(Stdio::null()).stdout(file).stderr(copy);
+    let mut child = command.spawn().context(|| format!("cannot run `{shown}`"))?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         if ready() {

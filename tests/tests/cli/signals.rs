@@ -5,7 +5,7 @@ use std::time::Duration;
 use broker_tests::env::program;
 use broker_tests::wait::until;
 
-use crate::support::{Env, texts};
+use crate::support::{Env, Running, texts};
 
 /// The signals that ask to stop, and what the exit status says then.
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
@@ -41,36 +41,108 @@ fn settled(env: &Env) {
     env.assert_nothing_left();
 }
 
-#[test]
-fn the_first_one_stops_a_checkout_and_undoes_it() {
-    for (signal, code) in SIGNALS {
-        // Being asked for, or made and not yet told of: the provider takes its time.
-        for (step, options) in [(Step::Pending, "--delay 1m"), (Step::Pending, "--count 4 --delay 1m")] {
-            let env = Env::new();
-            let hosts = if options.contains("count") { 4 } else { 1 };
-            let running = env.call(&format!("checkout --test-action t {options}")).start();
-            until("the step", || reached(&env, step, hosts));
-            running.signal(signal);
-            running.finish().exits(code).prints_nothing();
-            env.assert_nothing_left();
+/// Where a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Pipes,
+    Terminal,
+}
+
+/// A command that runs, and its own process: on a terminal that is not the one that was started.
+struct Command {
+    running: Running,
+    pid: String,
+}
+
+impl Command {
+    fn start(env: &Env, place: Place, line: &str) -> Self {
+        if place == Place::Pipes {
+            let running = env.call(line).start();
+            return Self { pid: running.pid().to_string(), running };
+        }
+        env.write("own", &format!("echo $$ >pid\nexec '{}' {line}\n", program().display()));
+        let running = env.script("rm -f pid; exec script -qec 'sh own' /dev/null").start();
+        let mut pid = String::new();
+        until("it begins", || {
+            pid = std::fs::read_to_string(env.work_path("pid")).unwrap_or_default().trim().to_owned();
+            !pid.is_empty()
+        });
+        Self { running, pid }
+    }
+
+    /// Waits until a signal would be listened to (proc(5)).
+    fn listens(&self, signal: &str) {
+        let bit = match signal {
+            "HUP" => 0,
+            "INT" => 1,
+            _ => 14,
+        };
+        until("it listens", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> bit & 1 == 1)
+        });
+    }
+
+    /// Sends a signal, which one that has ended by now does not take.
+    fn signal(&self, signal: &str) {
+        let kill = std::process::Command::new("kill").args(["-s", signal, &self.pid]).output();
+        assert!(kill.is_ok());
+    }
+}
+
+/// Every signal in every place.
+fn each(mut stop: impl FnMut(Place, &str, i32)) {
+    for place in [Place::Pipes, Place::Terminal] {
+        for (signal, code) in SIGNALS {
+            stop(place, signal, code);
         }
     }
 }
 
+/// Stops a checkout at a step, which undoes it.
+fn stop_a_checkout(step: Step, options: &str, hosts: usize) {
+    each(|place, signal, code| {
+        let mut env = Env::new();
+        env.set("BROKER_stop_grace", "500ms");
+        let command = Command::start(&env, place, &format!("checkout --test-action t {options}"));
+        until("the step", || reached(&env, step, hosts));
+        command.signal(signal);
+        let outcome = command.running.finish().passes_on(code);
+        assert!(place == Place::Terminal || outcome.out().is_empty(), "{outcome}");
+        env.assert_nothing_left();
+    });
+}
+
 #[test]
-fn the_second_one_leaves_at_once_and_loses_nothing() {
-    for (signal, code) in SIGNALS {
+fn the_first_one_undoes_a_checkout_that_is_asked_for() {
+    stop_a_checkout(Step::Pending, "--delay 1m", 1);
+}
+
+#[test]
+fn the_first_one_undoes_a_checkout_of_several() {
+    stop_a_checkout(Step::Pending, "--count 4 --delay 1m", 4);
+}
+
+#[test]
+fn the_first_one_undoes_what_is_made_and_not_yet_told_of() {
+    stop_a_checkout(Step::Made, "--count 2 --hang", 2);
+}
+
+#[test]
+fn the_second_one_leaves_a_checkout_at_once_and_loses_nothing() {
+    each(|place, signal, code| {
         let mut env = Env::new();
         env.set("BROKER_stop_grace", "1m");
-        let running = env.call("checkout --test-action t --count 2 --hang").start();
+        let command = Command::start(&env, place, "checkout --test-action t --count 2 --hang");
         until("the step", || reached(&env, Step::Made, 2));
         std::thread::sleep(Duration::from_millis(300));
-        running.signal(signal);
+        command.signal(signal);
         std::thread::sleep(Duration::from_millis(500));
-        running.signal(signal);
-        running.finish().passes_on(code);
+        command.signal(signal);
+        command.running.finish().passes_on(code);
         settled(&env);
-    }
+    });
 }
 
 #[test]
@@ -90,34 +162,42 @@ fn one_at_any_moment_of_a_start_loses_nothing() {
 
 #[test]
 fn a_checkin_that_is_told_to_stop_settles_what_it_has_begun() {
-    for (signal, _) in SIGNALS {
+    each(|place, signal, _| {
         for again in [false, true] {
             let env = Env::new();
             env.check_out("--count 3 --slow-release 1s");
-            let running = env.call("checkin --all --yes").start();
+            let command = Command::start(&env, place, "checkin --all --yes");
             until("the step", || reached(&env, Step::Releasing, 3));
-            running.signal(signal);
+            command.signal(signal);
             if again {
-                running.signal(signal);
+                command.signal(signal);
             }
-            running.finish();
+            command.running.finish();
             settled(&env);
         }
-    }
+    });
 }
 
 #[test]
 fn an_execution_that_is_told_to_stop_ends() {
-    for (signal, code) in SIGNALS {
-        let env = Env::new();
-        let running = env.call("execute --test-action t --delay 1m").start();
-        std::thread::sleep(Duration::from_millis(700));
-        running.signal(signal);
-        let outcome = running.finish();
-        // One that was not listened to yet ends it all the same.
-        assert!(outcome.code() == Some(code) || outcome.is_killed(), "{outcome}");
-        env.assert_nothing_left();
-    }
+    each(|place, signal, code| {
+        for again in [false, true] {
+            let mut env = Env::new();
+            env.set("BROKER_stop_grace", "1m");
+            let line = format!("execute --test-action t {}", if again { "--hang" } else { "--delay 1m" });
+            let command = Command::start(&env, place, &line);
+            command.listens(signal);
+            // It is listened to a moment before the provider is asked.
+            std::thread::sleep(Duration::from_millis(200));
+            command.signal(signal);
+            if again {
+                std::thread::sleep(Duration::from_millis(300));
+                command.signal(signal);
+            }
+            command.running.finish().passes_on(code);
+            env.assert_nothing_left();
+        }
+    });
 }
 
 #[test]
