@@ -246,8 +246,8 @@ fn prepare(blueprint: &Arc<Blueprint>, wanted: &Wanted, inventory: Option<u64>) 
             }
         }
         None => {
-            let missing: Vec<&str> = needs.variables_needed_to_start.iter().map(String::as_str).collect();
-            let missing: Vec<&str> = missing.into_iter().filter(|name| !variables.contains_key(*name)).collect();
+            let needed = needs.variables_needed_to_start.iter().map(String::as_str);
+            let missing: Vec<&str> = needed.filter(|name| !variables.contains_key(*name)).collect();
             if !missing.is_empty() {
                 return Err(bad(format!("{label} needs `{}`", missing.join("`, `"))));
             }

@@ -46,6 +46,7 @@ fn where_nothing_tells_candidates_are_shown_and_none_is_adopted() {
     assert_eq!(lab.launches(), 1);
     let error = lab.fails("checkin 0", 7);
     assert!(error.contains("nothing tells which job was launched for it"), "{error}");
+    wait::until("the workflow to end", || lab.awx.unfinished().is_empty());
     assert_eq!(lab.awx.machines(), ["rig-vm01"]);
     lab.broker("forget 0");
 }
