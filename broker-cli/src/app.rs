@@ -23,7 +23,7 @@ use crate::jobs;
 use crate::leases;
 use crate::log::{self, FILE_ONLY};
 use crate::output::{self, Console};
-use crate::output_file::Report;
+use crate::output_file::{self, Report};
 use crate::progress::Progress;
 use crate::signals::{Cut, Signals};
 
@@ -68,18 +68,25 @@ pub(crate) fn run_words(
     words: Vec<OsString>,
     job: Option<jobs::Running>,
 ) -> u8 {
-    let plain = || Arc::new(Console::new(LogLevel::Info, false));
+    let mut console = Arc::new(Console::new(LogLevel::Info, false));
+    let parsed = parse(&providers, words.clone(), &console);
+    let (output_file, status_is_anothers) = match &parsed {
+        Ok(Parsed::Command { global, command, .. }) => (global.output_file.clone(), command.status_is_anothers()),
+        Ok(Parsed::Version(global)) => (global.output_file.clone(), false),
+        // What is refused is reported too.
+        Ok(Parsed::Answered(_)) | Err(_) => (output_file::find(&words), false),
+    };
+    let of_command = |failure: Failure| if status_is_anothers { failure.with_code(Code::Own) } else { failure };
     let kept = job.as_ref().map(|job| job.folder.report());
-    let report = match Report::begin(&words, kept) {
+    let report = match Report::begin(output_file.into_iter().chain(kept)) {
         Ok(report) => report,
         Err(error) => {
-            let failure = Failure::from(error);
-            plain().failure(&failure);
+            let failure = of_command(error.into());
+            console.failure(&failure);
             return failure.code().number();
         }
     };
-    let mut console = plain();
-    let outcome = parse(&providers, words.clone(), &console).and_then(|parsed| match parsed {
+    let outcome = parsed.and_then(|parsed| match parsed {
         Parsed::Answered(code) => Ok(code),
         Parsed::Version(global) => commands::version(&console, &global).map_err(Failure::from),
         Parsed::Command { global, command, arguments } => {
@@ -88,6 +95,7 @@ pub(crate) fn run_words(
             commands::run(&app, *command, arguments).map_err(|failure| said_of(failure, app.stopped.get()))
         }
     });
+    let outcome = outcome.map_err(of_command);
     let (code, message) = match outcome {
         Ok(code) => (code, None),
         Err(failure) => {
@@ -304,7 +312,8 @@ impl<'a> App<'a> {
         hosts: &[Host],
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let outcome = runtime.block_on(async {
             let mut signals = Signals::listen()?;
             let outcome = tokio::select! {
                 outcome = work => outcome,
@@ -322,7 +331,10 @@ impl<'a> App<'a> {
                 }
             }
             outcome
-        })
+        });
+        // What nobody reads may still be being written.
+        runtime.shutdown_background();
+        outcome
     }
 
     /// Data, in the format that was asked for; `table` says how it looks to people.

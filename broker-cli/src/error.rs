@@ -59,6 +59,11 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// Whether a signal asked for it.
+    pub(crate) fn is_cut(self) -> bool {
+        matches!(self, Self::Interrupted | Self::Terminated | Self::HungUp)
+    }
+
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -144,7 +149,7 @@ impl Failure {
     /// The status that all agree on. What failed only because something else had is not asked.
     pub(crate) fn code(&self) -> Code {
         let codes = || self.0.iter().map(|error| error.code);
-        let mut own = codes().filter(|code| *code != Code::Interrupted);
+        let mut own = codes().filter(|code| !code.is_cut() && *code != Code::BrokenPipe);
         match own.next() {
             None => codes().next().unwrap_or(Code::Failed),
             Some(first) if own.all(|code| code == first) => first,
@@ -152,10 +157,17 @@ impl Failure {
         }
     }
 
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
+        if let Some(last) = self.0.last_mut() {
+            last.hints.push(hint.to_owned());
+        }
+        self
+    }
+
     /// The same with another status, for commands whose statuses belong to what they run.
     pub(crate) fn with_code(mut self, code: Code) -> Self {
         for error in &mut self.0 {
-            if !matches!(error.code, Code::Usage | Code::Interrupted | Code::Terminated | Code::BrokenPipe) {
+            if !error.code.is_cut() && !matches!(error.code, Code::Usage | Code::BrokenPipe) {
                 error.code = code;
             }
         }
@@ -203,8 +215,8 @@ impl From<CheckoutFailure> for CommandError {
             FailureCause::Inventory(error) => hints_of_inventory(error),
             _ => Vec::new(),
         };
-        if let Some(number) = failure.kept_as {
-            hints.push(format!("`broker checkin {number}` releases what may be there"));
+        if failure.is_kept {
+            hints.push(format!("`broker checkin {}` releases what may be there", failure.number));
         }
         Self { hints, ..Self::new(code, failure) }
     }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write as _};
 
 use broker::inventory::{HostRecord, Secrets};
 use broker::provider::Table;
+use broker::session::Output;
 use broker::settings::LogLevel;
 use broker::yaml::to_yaml;
 use indexmap::IndexSet;
@@ -97,7 +98,7 @@ impl Console {
         self.bars.suspend(|| write_all(io::stdout().lock(), data))
     }
 
-    /// Bytes for standard error, as they are: from a command on a host.
+    /// Bytes for standard error, as they are: what a job has said.
     pub(crate) fn print_error(&self, data: &[u8]) -> Result<(), CommandError> {
         self.bars.suspend(|| write_all(io::stderr().lock(), data))
     }
@@ -122,6 +123,15 @@ impl Console {
             Format::Json | Format::Table => format!("{value:#}\n"),
         };
         self.print(text.as_bytes())
+    }
+}
+
+/// What a command on a host prints, as it is, on our own outputs. Whoever reads them may take for ever, so this is for a
+/// thread that can be left to itself; it holds nothing that anybody else needs.
+pub(crate) fn pass_on(piece: &Output) -> Result<(), CommandError> {
+    match piece {
+        Output::Stdout(bytes) => write_all(io::stdout().lock(), bytes),
+        Output::Stderr(bytes) => write_all(io::stderr().lock(), bytes),
     }
 }
 
@@ -198,24 +208,21 @@ fn cell(text: &str) -> String {
     text.chars().map(printable).collect()
 }
 
-/// Hosts as `broker inventory` shows them, where the settings say nothing else. Leases are shown if there are any.
+/// Hosts as `broker inventory` shows them, where the settings say nothing else.
 pub(crate) fn host_table(records: &[HostRecord]) -> String {
     let now = Timestamp::now();
-    let leased = records.iter().any(|record| record.lease_until.is_some());
     let row = |record: &HostRecord| {
-        let mut row = vec![
+        vec![
             record.number.to_string(),
             record.hostname.clone().or_else(|| record.name.clone()).unwrap_or_default(),
             record.provider.clone(),
             record.instance.clone().unwrap_or_default(),
             record.state.to_string(),
-        ];
-        row.extend(leased.then(|| lease(record.lease_until, now)));
-        row
+            lease(record.lease_until, now),
+        ]
     };
     let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    let titles = ["number", "hostname", "provider", "instance", "state", "lease"];
-    table(titles.get(..if leased { 6 } else { 5 }).unwrap_or_default(), &rows)
+    table(&["number", "hostname", "provider", "instance", "state", "lease"], &rows)
 }
 
 /// What `broker checkout` prints: number, hostname and name, with tabs between.

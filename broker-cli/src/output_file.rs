@@ -1,7 +1,7 @@
 //! `--output-file`: what a command did, as JSON, with the Python tool's keys.
 
 use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, CommandError};
 
-const OPTION: &str = "--output-file";
+const OPTIONS: [&[u8]; 2] = [b"--output-file", b"--output_file"];
 
 /// What goes to the file, if there is to be one.
 #[derive(Debug, Default)]
@@ -53,14 +53,16 @@ impl Target {
 }
 
 impl Report {
-    /// Looks for the option itself, since a command line that clap refuses is to be reported too. The file is emptied
-    /// at once: what it holds then can only come from this command, and that it can be written is known before
-    /// anything is done.
-    ///
-    /// A job keeps its report in `also`, so that who waits for it can have it.
-    pub(crate) fn begin(words: &[OsString], also: Option<PathBuf>) -> Result<Self, CommandError> {
-        let targets = find(words).into_iter().chain(also).map(Target::begin).collect::<Result<_, _>>()?;
+    /// The files are emptied at once: what they hold then can only come from this command, and that they can be written
+    /// is known before anything is done.
+    pub(crate) fn begin(paths: impl Iterator<Item = PathBuf>) -> Result<Self, CommandError> {
+        let targets = paths.filter(|path| path != Path::new("")).map(Target::begin).collect::<Result<_, _>>()?;
         Ok(Self { targets, ..Self::default() })
+    }
+
+    /// Whether there is a file at all.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.targets.is_empty()
     }
 
     pub(crate) fn put(&self, key: &str, value: impl Into<Value>) {
@@ -69,7 +71,7 @@ impl Report {
 
     /// As [`put`](Self::put), for what takes time to put together.
     pub(crate) fn put_with(&self, key: &str, value: impl FnOnce() -> Value) {
-        if !self.targets.is_empty() {
+        if self.is_wanted() {
             self.put(key, value());
         }
     }
@@ -93,19 +95,17 @@ fn cannot_write(path: &Path, error: io::Error) -> CommandError {
     CommandError::new(Code::Failed, format!("cannot write `{}`: {error}", path.display()))
 }
 
-fn find(words: &[OsString]) -> Option<PathBuf> {
+/// The file that a command line names which is refused, so that there is nothing better to ask than its words.
+pub(crate) fn find(words: &[OsString]) -> Option<PathBuf> {
     let mut words = words.iter().take_while(|word| *word != "--");
     let mut found = None;
     while let Some(word) = words.next() {
-        if word == OPTION || word == "--output_file" {
-            found = words.next().cloned();
-        } else if let Some(path) =
-            word.as_bytes().strip_prefix(OPTION.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-        {
-            found = Some(OsString::from_vec(path.to_vec()));
+        let mut halves = word.as_bytes().splitn(2, |byte| *byte == b'=');
+        if halves.next().is_some_and(|name| OPTIONS.contains(&name)) {
+            found = halves.next().map(|path| OsString::from_vec(path.to_vec())).or_else(|| words.next().cloned());
         }
     }
-    found.filter(|path| path != OsStr::new("")).map(PathBuf::from)
+    found.map(PathBuf::from)
 }
 
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
@@ -142,6 +142,7 @@ mod tests {
         for (line, expected) in [
             ("checkout --output-file a.json --cuont 3", Some("a.json")),
             ("--output-file=a.json checkout", Some("a.json")),
+            ("--output_file=a=b checkout", Some("a=b")),
             ("--output-file a --output-file b x", Some("b")),
             ("exec 0 -- ls --output-file a", None),
             ("checkout --output-file", None),
@@ -157,7 +158,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.json");
         fs::write(&path, "old").unwrap();
-        let report = Report::begin(&[OPTION.into(), path.clone().into()], None).unwrap();
+        let report = Report::begin([path.clone()].into_iter()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
         report.put("provider", "Container");
         report.put("hosts", vec![Value::from("b")]);
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 
         let nowhere = directory.path().join("none/out.json");
-        assert!(Report::begin(&[OPTION.into(), nowhere.into()], None).is_err());
-        assert!(Report::begin(&[OPTION.into(), directory.path().into()], None).is_err());
+        assert!(Report::begin([nowhere].into_iter()).is_err());
+        assert!(Report::begin([directory.path().to_owned()].into_iter()).is_err());
     }
 }

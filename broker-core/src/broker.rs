@@ -3,37 +3,39 @@
 //! Read a checkout from [`Broker::checkout_many`] down: a request becomes orders, the journal is written, the provider
 //! is asked, the journal is written again, and a guard owns the host.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::builder::Builder;
 use crate::context::{Core, Instance, Progress, Step};
 use crate::engine::{self, Released, Terms, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
 use crate::filter::Filter;
-use crate::guard::{self, HostGuard, HostGuards, HostType, MakeSpecial};
-use crate::guardian::{self, Guarding, Watching};
+use crate::guard::{HostGuard, HostGuards, HostType};
+use crate::guardian::{Guarding, Watching};
 use crate::host::Host;
 use crate::id::{GuardId, HostId};
 use crate::inventory::{Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
 use crate::provider::{
     Endpoint, ErrorKind, Execution, Extension, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
-    ProviderFactory, ProviderInfo, Query, Table, no_session,
+    ProviderInfo, Query, Table, no_session,
 };
 use crate::recovery;
 use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted};
@@ -59,93 +61,6 @@ pub struct Broker {
     pub(crate) core: Arc<Core>,
 }
 
-/// How to make a [`Broker`].
-#[derive(Default)]
-pub struct Builder {
-    settings: Option<Settings>,
-    directory: Option<BrokerDirectory>,
-    factories: Vec<Arc<dyn ProviderFactory>>,
-    guardian: guardian::Choice,
-    host_types: HashMap<String, MakeSpecial>,
-}
-
-impl Builder {
-    /// Has hosts that their provider calls this, in the fact `host_type`, set up and torn down as a type of the caller's
-    /// when [`Broker::checkout`] or [`Broker::checkout_many`] hands them over. [`HostGuard::special`] gives the value.
-    #[must_use]
-    pub fn host_type<T: HostType>(mut self, name: impl Into<String>) -> Self {
-        self.host_types.insert(name.into(), guard::special::<T>());
-        self
-    }
-
-    /// Adds a kind of provider. A later one takes the place of an earlier one of the same name.
-    #[must_use]
-    pub fn provider(mut self, factory: Arc<dyn ProviderFactory>) -> Self {
-        self.factories.retain(|known| known.info().name != factory.info().name);
-        self.factories.push(factory);
-        self
-    }
-
-    /// Uses these settings instead of the file and the environment.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = Some(settings);
-        self
-    }
-
-    /// Uses this directory for the settings, the inventory and the logs.
-    #[must_use]
-    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.directory = Some(BrokerDirectory::at(path));
-        self
-    }
-
-    /// Uses this program as the guardian, which checks in what guards hold when this process is killed: a `broker`, or a
-    /// program of one's own that calls [`guardian::serve`]. It needs the providers of the hosts.
-    ///
-    /// Without this it is what the environment variable `BROKER_GUARDIAN` names, else the `broker` beside this program or
-    /// on the `PATH`.
-    #[must_use]
-    pub fn guardian(mut self, program: impl Into<std::path::PathBuf>) -> Self {
-        let program = program.into();
-        self.guardian = guardian::Choice::At(std::path::absolute(&program).unwrap_or(program));
-        self
-    }
-
-    /// Starts no guardian. Hosts whose process is killed stay until `broker checkin`, or until their leases end.
-    #[must_use]
-    pub fn without_guardian(mut self) -> Self {
-        self.guardian = guardian::Choice::Nobody;
-        self
-    }
-
-    /// Makes the broker. Reads the settings, if there are any; connects to nothing and writes nothing.
-    ///
-    /// # Errors
-    ///
-    /// If there is a settings file and it does not do.
-    pub fn build(self) -> Result<Broker> {
-        let directory = match self.directory {
-            Some(directory) => directory,
-            None => BrokerDirectory::from_environment(std::env::vars_os())?,
-        };
-        let settings = match self.settings {
-            Some(settings) => settings,
-            None => {
-                let known: Vec<&str> = self.factories.iter().map(|factory| factory.info().name).collect();
-                let loaded = Settings::load(&directory, std::env::vars_os(), &known)?;
-                for warning in &loaded.warnings {
-                    tracing::warn!("{warning}");
-                }
-                loaded.settings
-            }
-        };
-        let mut core = Core::new(settings, directory, self.factories, self.guardian);
-        core.host_types = self.host_types;
-        Ok(Broker { core: Arc::new(core) })
-    }
-}
-
 impl Broker {
     /// Starts a broker without any provider.
     pub fn bare() -> Builder {
@@ -162,7 +77,7 @@ impl Broker {
     ///
     /// Dropping the future cancels the checkout and undoes what was made.
     pub async fn checkout(&self, request: HostRequest) -> Result<HostGuard> {
-        let batch = self.plan(request, Holding::Guarded).await?;
+        let batch = self.plan::<HostGuard>(request).await?;
         if batch.resolved.count != 1 {
             return Err(RequestError::NotOne(batch.resolved.count).into());
         }
@@ -183,7 +98,7 @@ impl Broker {
     ///
     /// As for [`checkout`](Self::checkout).
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
-        let batch = self.plan(request, Holding::Guarded).await?;
+        let batch = self.plan::<HostGuard>(request).await?;
         let (hosts, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
         let mut guards = HostGuards::default();
         let mut broken = None;
@@ -215,7 +130,7 @@ impl Broker {
     ) -> Result<IndexMap<K, HostGuards>> {
         let mut batches = IndexMap::new();
         for (name, request) in requests {
-            let batch = self.plan(request, Holding::Guarded).await?;
+            let batch = self.plan::<HostGuard>(request).await?;
             if batches.insert(name, batch).is_some() {
                 return Err(RequestError::SameName.into());
             }
@@ -331,22 +246,21 @@ impl Broker {
     ///
     /// Dropping the future cancels what is not made yet and undoes it; what is made stays, and is in the inventory.
     pub async fn checkout_kept(&self, request: HostRequest) -> Result<Vec<Result<Host, CheckoutFailure>>> {
-        let batch = self.plan(request, Holding::Kept).await?;
-        let outcomes = self.make(batch, self.core.stop.child_token()).await?;
-        Ok(outcomes.into_iter().map(|outcome| outcome.map(Made::into_kept)).collect())
+        let batch = self.plan::<Host>(request).await?;
+        self.make(batch, self.core.stop.child_token()).await
     }
 
     /// Turns a request into a batch: what is wanted, of whom, for how long. Asks no provider.
-    pub(crate) async fn plan(&self, request: HostRequest, holding: Holding) -> Result<Batch> {
+    pub(crate) async fn plan<H: Hold>(&self, request: HostRequest) -> Result<Batch<H>> {
         let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Host)?;
         let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
         let is_ours = !self.core.governs_leases(&resolved.provider);
-        let lease = self.lease(resolved.lease, (holding == Holding::Guarded && is_ours).then_some(GUARD_LEASE))?;
+        let lease = self.lease(resolved.lease, (H::HOLDING == Holding::Guarded && is_ours).then_some(GUARD_LEASE))?;
         if let Some(keep) = resolved.keep_on_failure {
             self.lease(Some(keep), None)?;
         }
         let origin = resolved.origin.clone().unwrap_or_else(default_origin);
-        Ok(Batch::new(resolved, instance, holding, lease, origin))
+        Ok(Batch::new(resolved, instance, lease, origin))
     }
 
     /// How long what was asked for may live: by the request, else by the settings, else `otherwise`; by `max_lease` at
@@ -373,7 +287,11 @@ impl Broker {
 
     /// Makes a batch on the engine. If the caller goes away the orders are cancelled, and hosts that were made for
     /// guards are released as the guards are dropped.
-    async fn make(&self, batch: Batch, cancel: CancellationToken) -> Result<Vec<Result<Made, CheckoutFailure>>> {
+    async fn make<H: Hold>(
+        &self,
+        batch: Batch<H>,
+        cancel: CancellationToken,
+    ) -> Result<Vec<Result<H, CheckoutFailure>>> {
         let _cancel_on_drop = cancel.clone().drop_guard();
         engine::call("checking out", make_batch(Arc::clone(&self.core), batch, cancel)).await?
     }
@@ -446,13 +364,24 @@ impl Broker {
         self.each("extending leases", records, extend).await
     }
 
-    /// Takes hosts out of the inventory without releasing them. Every host has its own outcome.
+    /// Takes hosts out of the inventory without releasing them. Every host has its own outcome: one that the guard of a
+    /// living process holds is refused, since nobody would release it any more.
     ///
     /// # Errors
     ///
     /// If the engine is gone.
     pub async fn forget(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
-        let forget = |core: Arc<Core>, record| async move { forget_one(&core, record).await };
+        let forget = |core: Arc<Core>, record| async move { forget_one(&core, record, false).await };
+        self.each("forgetting hosts", records, forget).await
+    }
+
+    /// As [`forget`](Self::forget), also for hosts that a guard holds.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn forget_by_force(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
+        let forget = |core: Arc<Core>, record| async move { forget_one(&core, record, true).await };
         self.each("forgetting hosts", records, forget).await
     }
 
@@ -505,7 +434,7 @@ impl Broker {
         let longest = resolved.timeout.map_or(GUARD_LEASE, |timeout| timeout.max(GUARD_LEASE));
         let lease = self.lease(resolved.lease, Some(longest))?;
         let origin = resolved.origin.clone().unwrap_or_else(default_origin);
-        let batch = Batch::new(resolved, instance, Holding::Kept, lease, origin);
+        let batch = Batch::<Host>::new(resolved, instance, lease, origin);
         let cancel = self.core.stop.child_token();
         let _cancel_on_drop = cancel.clone().drop_guard();
         engine::call("executing an action", run_action(Arc::clone(&self.core), batch, cancel)).await?
@@ -669,56 +598,78 @@ pub struct Chosen {
     pub warnings: Vec<String>,
 }
 
-/// Hosts that are wanted together.
-pub(crate) struct Batch {
+/// Who has a host once it is made: a guard of the caller's, or nobody until it is checked in by name.
+pub(crate) trait Hold: Sized + Send + 'static {
+    const HOLDING: Holding;
+
+    fn hold(host: Host, guard: GuardId, wanted: &ResolvedRequest) -> Self;
+
+    fn record(&self) -> HostRecord;
+
+    fn release(self) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Hold for HostGuard {
+    const HOLDING: Holding = Holding::Guarded;
+
+    fn hold(host: Host, guard: GuardId, wanted: &ResolvedRequest) -> Self {
+        Self::new(host, guard, wanted.keep_on_failure, wanted.idle)
+    }
+
+    fn record(&self) -> HostRecord {
+        Host::record(self)
+    }
+
+    async fn release(self) -> Result<()> {
+        self.checkin().await
+    }
+}
+
+impl Hold for Host {
+    const HOLDING: Holding = Holding::Kept;
+
+    fn hold(host: Host, _guard: GuardId, _wanted: &ResolvedRequest) -> Self {
+        host
+    }
+
+    fn record(&self) -> HostRecord {
+        Self::record(self)
+    }
+
+    async fn release(self) -> Result<()> {
+        engine::release(self.core(), Self::record(&self)).await.map(drop)
+    }
+}
+
+/// Hosts that are wanted together, for the same kind of holder.
+pub(crate) struct Batch<H> {
     pub(crate) resolved: ResolvedRequest,
     provider: Arc<dyn Provider>,
     settings: Arc<ProviderSettings>,
-    holding: Holding,
     pub(crate) lease: Option<Duration>,
     origin: String,
+    holder: PhantomData<fn() -> H>,
 }
 
-impl Batch {
-    fn new(
-        mut resolved: ResolvedRequest,
-        instance: Instance,
-        holding: Holding,
-        lease: Option<Duration>,
-        origin: String,
-    ) -> Self {
+impl<H: Hold> Batch<H> {
+    fn new(mut resolved: ResolvedRequest, instance: Instance, lease: Option<Duration>, origin: String) -> Self {
         resolved.instance = instance.name;
         // The settings have the last word on labels, so that an administrator's cannot be undone by a request.
         resolved.labels.extend(instance.settings.labels.clone());
-        Self { resolved, provider: instance.provider, settings: instance.settings, holding, lease, origin }
+        let Instance { provider, settings, .. } = instance;
+        Self { resolved, provider, settings, lease, origin, holder: PhantomData }
     }
 }
 
-/// A host that was made, before it is decided whether a guard of the caller's or nobody holds it.
-pub(crate) enum Made {
-    Guarded(HostGuard),
-    Kept(Host),
-}
-
-impl Made {
-    fn into_kept(self) -> Host {
-        match self {
-            Self::Kept(host) => host,
-            // Only batches with `Holding::Kept` come here; the guard's host is the same all the same.
-            Self::Guarded(guard) => Host::clone(&guard),
-        }
-    }
-}
-
-async fn make_batch(
+async fn make_batch<H: Hold>(
     core: Arc<Core>,
-    batch: Batch,
+    batch: Batch<H>,
     cancel: CancellationToken,
-) -> Result<Vec<Result<Made, CheckoutFailure>>> {
+) -> Result<Vec<Result<H, CheckoutFailure>>> {
     let _unfinished = Unfinished::begin();
     let limit = Limit::new(batch.resolved.timeout);
     let Begun { orders, drafts, .. } = begin(&core, &batch, &cancel, limit).await?;
-    let watching = match batch.holding {
+    let watching = match H::HOLDING {
         Holding::Guarded => Some(watch(&core, &batch, &orders).await),
         Holding::Kept => None,
     };
@@ -727,9 +678,10 @@ async fn make_batch(
     let added = core.inventory().add(drafts).await;
     let records = added.inspect_err(|_| ids.into_iter().for_each(|id| core.guarding.settled(id)))?;
     let all_or_nothing = batch.resolved.all_or_nothing;
-    let mut outcomes: Vec<_> = stream::iter(orders.into_iter().zip(records))
-        .map(|(order, record)| make_one(Arc::clone(&core), &batch, limit, order, record, GuardId::generate()))
-        .buffer_unordered(core.concurrency())
+    let making = orders.into_iter().zip(records);
+    let making = making.map(|(order, record)| make_one(&core, &batch, limit, order, record, GuardId::generate()));
+    let mut outcomes: Vec<_> = making
+        .collect::<FuturesUnordered<_>>()
         .inspect(|outcome| {
             if all_or_nothing && outcome.is_err() {
                 cancel.cancel();
@@ -755,25 +707,30 @@ pub(crate) struct Begun {
 }
 
 /// Finds out where the hosts of a batch will be made, and whether they can be. Makes nothing.
-pub(crate) async fn begin(core: &Arc<Core>, batch: &Batch, cancel: &CancellationToken, limit: Limit) -> Result<Begun> {
+pub(crate) async fn begin<H: Hold>(
+    core: &Arc<Core>,
+    batch: &Batch<H>,
+    cancel: &CancellationToken,
+    limit: Limit,
+) -> Result<Begun> {
     let wrap = |source| Error::Provider { doing: format!("could not check out {}", batch.resolved.wanted), source };
     let endpoint = limit.bound(cancel, engine::caught(batch.provider.endpoint())).await.map_err(wrap)?;
     let owner = core.owner().await?;
-    let orders = order(core, batch, &owner, cancel);
+    let orders: Vec<Order> = (0..batch.resolved.count).map(|_| order(core, batch, &owner, cancel)).collect();
     limit.bound(cancel, engine::caught(batch.provider.prepare(&orders))).await.map_err(wrap)?;
     let drafts = orders.iter().map(|order| draft(order, batch, &endpoint, &owner)).collect();
     Ok(Begun { orders, drafts, owner })
 }
 
 /// Has the guardian told of hosts before they exist.
-pub(crate) async fn watch(core: &Arc<Core>, batch: &Batch, orders: &[Order]) -> Watching {
+pub(crate) async fn watch<H: Hold>(core: &Arc<Core>, batch: &Batch<H>, orders: &[Order]) -> Watching {
     let hosts = orders.iter().map(|order| order.id).collect();
     let lease_until = batch.lease.map(|lease| Lease(lease).until());
     let has_teardown = batch.resolved.teardown_command.is_some();
     Guarding::watch(core, &batch.settings, hosts, lease_until, has_teardown).await
 }
 
-/// How long a batch may take, its preparation included.
+/// How long a host may take, with the preparation of its batch and without what it stands in line for others.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit {
     begun: Instant,
@@ -783,6 +740,10 @@ pub(crate) struct Limit {
 impl Limit {
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         Self { begun: Instant::now(), limit }
+    }
+
+    fn not_counting(self, waited: Duration) -> Self {
+        Self { begun: self.begun + waited, ..self }
     }
 
     /// Waits until the time is over, and returns the error that says so.
@@ -826,29 +787,29 @@ fn not_begun(doing: &str, record: &HostRecord) -> Error {
 }
 
 /// Releases a host again because another one of its batch could not be had.
-async fn take_back(
-    core: &Arc<Core>,
+async fn take_back<H: Hold>(
+    core: &Core,
     wanted: &str,
-    outcome: Result<Made, CheckoutFailure>,
-) -> Result<Made, CheckoutFailure> {
+    outcome: Result<H, CheckoutFailure>,
+) -> Result<H, CheckoutFailure> {
     let (record, released) = match outcome {
-        Ok(Made::Guarded(guard)) => (guard.record(), guard.checkin().await),
-        Ok(Made::Kept(host)) => (host.record(), engine::release(core, host.record()).await.map(drop)),
+        Ok(held) => (held.record(), held.release().await),
         Err(failure) if failure.is_cancelled() && !core.stop.is_cancelled() => {
             return Err(CheckoutFailure { source: Box::new(FailureCause::Batch), ..failure });
         }
         Err(failure) => return Err(failure),
     };
-    let (kept_as, done) = match released {
-        Ok(()) => (None, "it was released again".to_owned()),
-        Err(error) => (Some(record.number), format!("releasing it again failed: {}", crate::error_chain(&error))),
+    let (is_kept, done) = match released {
+        Ok(()) => (false, "it was released again".to_owned()),
+        Err(error) => (true, format!("releasing it again failed: {}", crate::error_chain(&error))),
     };
+    let HostRecord { id, number, .. } = record;
     let source = Box::new(FailureCause::Batch);
-    Err(CheckoutFailure { id: Some(record.id), kept_as, done: Some(done), wanted: wanted.to_owned(), source })
+    Err(CheckoutFailure { id, number, is_kept, done: Some(done), wanted: wanted.to_owned(), source })
 }
 
-fn order(core: &Arc<Core>, batch: &Batch, owner: &Owner, cancel: &CancellationToken) -> Vec<Order> {
-    let one = |_| Order {
+fn order<H: Hold>(core: &Arc<Core>, batch: &Batch<H>, owner: &Owner, cancel: &CancellationToken) -> Order {
+    Order {
         id: HostId::generate(),
         action: batch.resolved.action.clone(),
         args: batch.resolved.args.clone(),
@@ -858,59 +819,47 @@ fn order(core: &Arc<Core>, batch: &Batch, owner: &Owner, cancel: &CancellationTo
         owner: owner.clone(),
         link: Arc::new(Unrecorded { core: Arc::clone(core), wanted: batch.resolved.wanted.clone() }),
         cancel: cancel.child_token(),
-    };
-    (0..batch.resolved.count).map(one).collect()
+    }
 }
 
-fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
+fn draft<H: Hold>(order: &Order, batch: &Batch<H>, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
     let mut args = order.args.clone();
     args.insert(ORIGIN_ARGUMENT.to_owned(), order.origin.as_str().into());
     HostRecord {
-        id: order.id,
-        number: 0,
-        rev: 0,
-        state: HostState::Pending,
-        at: Timestamp::now(),
-        name: None,
-        hostname: None,
-        address: None,
-        ssh_port: None,
-        ssh_host_key: None,
-        provider: batch.resolved.provider.clone(),
         instance: batch.resolved.instance.clone(),
         args,
         labels: order.labels.clone(),
-        checked_out_at: None,
         lease_until: order.lease_until,
         teardown_command: batch.resolved.teardown_command.clone(),
         owner: Some(owner.clone()),
-        holding: batch.holding,
-        shared: None,
+        holding: H::HOLDING,
         endpoint: Some(endpoint.clone()),
-        handle: None,
-        error: None,
-        ports: std::collections::BTreeMap::new(),
-        facts: Map::new(),
+        ..HostRecord::new(order.id, &batch.resolved.provider, HostState::Pending)
     }
 }
 
 /// Makes one host that is in the journal as `pending`, for this guard, if for any.
-pub(crate) async fn make_one(
-    core: Arc<Core>,
-    batch: &Batch,
+pub(crate) async fn make_one<H: Hold>(
+    core: &Arc<Core>,
+    batch: &Batch<H>,
     limit: Limit,
     order: Order,
     record: HostRecord,
     guard: GuardId,
-) -> Result<Made, CheckoutFailure> {
-    if order.is_cancelled() {
-        // Cancelled while it stood in line: nobody was asked for it.
-        return Err(give_up(&core, batch, record, cancelled().into(), Leftover::None).await);
-    }
+) -> Result<H, CheckoutFailure> {
+    let queued = Instant::now();
+    let turn = tokio::select! {
+        biased;
+        // Nobody was asked for it.
+        () = order.cancelled() => return Err(give_up(core, batch, record, cancelled().into(), Leftover::None).await),
+        turn = core.turn() => turn,
+    };
+    let limit = limit.not_counting(queued.elapsed());
     core.tell(&record, Step::Ordered);
-    let recorded = Arc::new(Recorded { core: Arc::clone(&core), record: Mutex::new(record) });
+    let recorded = Arc::new(Recorded { core: Arc::clone(core), record: Mutex::new(record) });
     let order = Order { link: Arc::clone(&recorded) as Arc<dyn OrderLink>, ..order };
-    let asked = ask(&core, &order, limit, batch.provider.checkout(&order)).await;
+    let asked = ask(core, &order, limit, batch.provider.checkout(&order)).await;
+    drop(turn);
     let mut record = recorded.record.lock().clone();
     match asked {
         Ok(facts) => {
@@ -922,35 +871,28 @@ pub(crate) async fn make_one(
             match core.inventory().update(record.clone()).await {
                 Ok(record) => {
                     core.tell(&record, Step::Ready);
-                    let host = Host::new(Arc::clone(&core), record);
-                    Ok(match batch.holding {
-                        Holding::Guarded => {
-                            let ResolvedRequest { keep_on_failure, idle, .. } = batch.resolved;
-                            Made::Guarded(HostGuard::new(host, guard, keep_on_failure, idle))
-                        }
-                        Holding::Kept => Made::Kept(host),
-                    })
+                    Ok(H::hold(Host::new(Arc::clone(core), record), guard, &batch.resolved))
                 }
                 // A host that cannot be written down cannot be handed over either.
-                Err(error) => Err(give_up(&core, batch, record, error.into(), Leftover::Made).await),
+                Err(error) => Err(give_up(core, batch, record, error.into(), Leftover::Made).await),
             }
         }
         Err(Asked::Failed(error)) => {
-            let leftover = match (error.may_exist(), batch.holding) {
+            let leftover = match (error.may_exist(), H::HOLDING) {
                 (false, _) => Leftover::None,
                 // Nobody is there to look at what a test has left behind.
                 (true, Holding::Guarded) => Leftover::Look { settled: Duration::ZERO },
                 (true, Holding::Kept) => Leftover::Keep,
             };
-            Err(give_up(&core, batch, record, error.into(), leftover).await)
+            Err(give_up(core, batch, record, error.into(), leftover).await)
         }
         Err(Asked::TooLate(error, facts)) => {
             record.absorb(facts);
-            Err(give_up(&core, batch, record, error.into(), Leftover::Made).await)
+            Err(give_up(core, batch, record, error.into(), Leftover::Made).await)
         }
         Err(Asked::CutOff(error)) => {
             let settled = batch.provider.settle_time();
-            Err(give_up(&core, batch, record, error.into(), Leftover::Look { settled }).await)
+            Err(give_up(core, batch, record, error.into(), Leftover::Look { settled }).await)
         }
     }
 }
@@ -997,15 +939,15 @@ async fn ask<T>(
 }
 
 /// Runs an action that makes no host. It is not in the inventory; what it leaves behind when it is cut off is released.
-async fn run_action(core: Arc<Core>, batch: Batch, cancel: CancellationToken) -> Result<Execution> {
+async fn run_action(core: Arc<Core>, batch: Batch<Host>, cancel: CancellationToken) -> Result<Execution> {
     let _unfinished = Unfinished::begin();
     let limit = Limit::new(batch.resolved.timeout);
     let wrap = |source| Error::Provider { doing: format!("could not execute {}", batch.resolved.wanted), source };
     let owner = core.owner().await?;
-    let orders = order(&core, &batch, &owner, &cancel);
-    limit.bound(&cancel, engine::caught(batch.provider.prepare(&orders))).await.map_err(wrap)?;
-    let order = orders.first().ok_or(Error::Panicked("executing an action"))?;
-    let error = match ask(&core, order, limit, batch.provider.execute(order)).await {
+    let order = order(&core, &batch, &owner, &cancel);
+    let prepared = engine::caught(batch.provider.prepare(std::slice::from_ref(&order)));
+    limit.bound(&cancel, prepared).await.map_err(wrap)?;
+    let error = match ask(&core, &order, limit, batch.provider.execute(&order)).await {
         Ok(execution) => return Ok(execution),
         Err(Asked::Failed(error)) => return Err(wrap(error)),
         Err(Asked::TooLate(error, _)) => return Err(wrap(error)),
@@ -1013,7 +955,7 @@ async fn run_action(core: Arc<Core>, batch: Batch, cancel: CancellationToken) ->
     };
     let undone = async {
         let endpoint = engine::caught(batch.provider.endpoint()).await?;
-        let record = draft(order, &batch, &endpoint, &owner);
+        let record = draft(&order, &batch, &endpoint, &owner);
         engine::undo(batch.provider.as_ref(), &record, batch.provider.settle_time()).await
     };
     match tokio::time::timeout(UNDO_LIMIT, undone).await {
@@ -1049,7 +991,12 @@ async fn extend_one(core: &Arc<Core>, record: HostRecord, wanted: &Extension) ->
     .await
 }
 
-async fn forget_one(core: &Arc<Core>, record: HostRecord) -> Result<()> {
+async fn forget_one(core: &Arc<Core>, record: HostRecord, force: bool) -> Result<()> {
+    let is_guarded = record.holding == Holding::Guarded || shared::is_used(&record);
+    if is_guarded && !force && core.is_owner_busy(&record).await {
+        let who = core.who(&record);
+        return Err(Error::state(&record, format!("is held by {who}, which would not release it any more")));
+    }
     if record.state == HostState::Pending && core.is_owner_busy(&record).await {
         return Err(Error::state(
             &record,
@@ -1077,9 +1024,9 @@ enum Leftover {
 }
 
 /// Ends a checkout that failed: nothing is left, or an entry that shows what may be.
-async fn give_up(
+async fn give_up<H: Hold>(
     core: &Arc<Core>,
-    batch: &Batch,
+    batch: &Batch<H>,
     record: HostRecord,
     cause: FailureCause,
     leftover: Leftover,
@@ -1094,26 +1041,24 @@ async fn give_up(
         }
     };
     let undone = tokio::time::timeout(UNDO_LIMIT, undo).await;
-    let (state, kept_as, done) = match (leftover, undone) {
-        (Leftover::None, _) => (HostState::Gone, None, None),
-        (Leftover::Keep, _) => (HostState::Failed, Some(record.number), None),
-        (_, Ok(Ok(true))) => (HostState::Gone, None, Some("what was made for it is released".to_owned())),
-        (_, Ok(Ok(false))) => (HostState::Gone, None, Some("nothing was left of it".to_owned())),
-        (_, Ok(Err(error))) => {
-            let why = format!("undoing it failed: {}", crate::error_chain(&error));
-            (HostState::Failed, Some(record.number), Some(why))
-        }
-        (_, Err(_)) => (HostState::Failed, Some(record.number), Some("undoing it took too long".to_owned())),
+    let (is_kept, done) = match (leftover, undone) {
+        (Leftover::None, _) => (false, None),
+        (Leftover::Keep, _) => (true, None),
+        (_, Ok(Ok(true))) => (false, Some("what was made for it is released".to_owned())),
+        (_, Ok(Ok(false))) => (false, Some("nothing was left of it".to_owned())),
+        (_, Ok(Err(error))) => (true, Some(format!("undoing it failed: {}", crate::error_chain(&error)))),
+        (_, Err(_)) => (true, Some("undoing it took too long".to_owned())),
     };
+    let state = if is_kept { HostState::Failed } else { HostState::Gone };
     let error = match &done {
-        Some(done) if state == HostState::Failed => format!("{}; {done}", crate::error_chain(&cause)),
+        Some(done) if is_kept => format!("{}; {done}", crate::error_chain(&cause)),
         _ => crate::error_chain(&cause),
     };
-    let id = record.id;
+    let HostRecord { id, number, .. } = record;
     // `pending` with a dead owner is settled as `failed` would be, so nothing is lost if this cannot be written.
     engine::settle(core, HostRecord { state, error: Some(error), ..record }).await;
     let source = Box::new(cause);
-    CheckoutFailure { id: Some(id), kept_as, done, wanted: batch.resolved.wanted.clone(), source }
+    CheckoutFailure { id, number, is_kept, done, wanted: batch.resolved.wanted.clone(), source }
 }
 
 /// What an order of a host that is in the journal leads to.
@@ -1208,14 +1153,11 @@ fn was_cancelled(error: &Error) -> bool {
     matches!(error, Error::Provider { source, .. } if source.kind() == ErrorKind::Cancelled)
 }
 
-fn split(outcomes: Vec<Result<Made, CheckoutFailure>>) -> (Vec<HostGuard>, Vec<CheckoutFailure>) {
-    let mut guards = Vec::new();
-    let mut failures = Vec::new();
+fn split(outcomes: Vec<Result<HostGuard, CheckoutFailure>>) -> (Vec<HostGuard>, Vec<CheckoutFailure>) {
+    let (mut guards, mut failures) = (Vec::new(), Vec::new());
     for outcome in outcomes {
         match outcome {
-            Ok(Made::Guarded(guard)) => guards.push(guard),
-            // Only batches with `Holding::Guarded` come here.
-            Ok(Made::Kept(_)) => {}
+            Ok(guard) => guards.push(guard),
             Err(failure) => failures.push(failure),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::STOP_ALL;
@@ -62,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) host_types: HashMap<String, MakeSpecial>,
     /// Once it is cancelled nothing begins any more with hosts that there are.
     pub(crate) halt: CancellationToken,
+    /// How many hosts can still be made at once, whoever wants them.
+    turns: Arc<Semaphore>,
 }
 
 impl Core {
@@ -71,6 +73,7 @@ impl Core {
         factories: Vec<Arc<dyn ProviderFactory>>,
         guardian: guardian::Choice,
     ) -> Self {
+        let at_once = settings.thread_limit().map_or(AT_ONCE, NonZeroUsize::get);
         Self {
             inventory: Inventory::open(directory.path()),
             settings,
@@ -85,6 +88,7 @@ impl Core {
             steps: broadcast::channel(STEPS).0,
             stop: STOP_ALL.child_token(),
             halt: CancellationToken::new(),
+            turns: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             host_types: HashMap::new(),
         }
     }
@@ -298,6 +302,12 @@ impl Core {
 
     pub(crate) fn watch(&self) -> broadcast::Receiver<Progress> {
         self.steps.subscribe()
+    }
+
+    /// Waits until one more host may be made; the turn lasts until what this returns is dropped.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// How many hosts of one call are worked on at once.

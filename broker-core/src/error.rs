@@ -129,10 +129,12 @@ pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.message())]
 pub struct CheckoutFailure {
-    /// The host's id, once one was given.
-    pub id: Option<HostId>,
-    /// The number of the entry that stays in the inventory, where something may exist.
-    pub kept_as: Option<u64>,
+    /// The host's id.
+    pub id: HostId,
+    /// The host's number in the inventory.
+    pub number: u64,
+    /// Whether its entry stays in the inventory, because something may exist.
+    pub is_kept: bool,
     /// What was done about it, as a fragment, where something had begun: ``released what had been made``.
     pub done: Option<String>,
     /// What was wanted: `Container container_host=ubi9`.
@@ -149,14 +151,13 @@ impl CheckoutFailure {
     }
 
     fn message(&self) -> String {
-        let mut text = format!("could not check out {}", self.wanted);
-        match (self.kept_as, &self.done) {
-            (Some(number), Some(done)) => text.push_str(&format!("; it stays in the inventory as {number}: {done}")),
-            (Some(number), None) => text.push_str(&format!("; what may exist stays in the inventory as {number}")),
-            (None, Some(done)) => text.push_str(&format!("; {done}")),
-            (None, None) => {}
+        let text = format!("could not check out host {} ({})", self.number, self.wanted);
+        match (self.is_kept, &self.done) {
+            (true, Some(done)) => format!("{text}; it stays in the inventory: {done}"),
+            (true, None) => format!("{text}; what may exist stays in the inventory"),
+            (false, Some(done)) => format!("{text}; {done}"),
+            (false, None) => text,
         }
-        text
     }
 }
 

@@ -1,8 +1,26 @@
 //! Checks hosts out of whatever provisions them, and never loses one.
+//!
+//! This is the core: it knows no provider. Programs add the `infra-broker` crate, which has this one and the providers;
+//! this one alone is for who writes a provider, or brings one:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use broker_core::provider::ProviderFactory;
+//! use broker_core::{Broker, HostRequest};
+//!
+//! # async fn example(my_provider: Arc<dyn ProviderFactory>) -> broker_core::Result<()> {
+//! let broker = Broker::bare().provider(my_provider).build()?;
+//! let host = broker.checkout(HostRequest::action("lab_machine", "anvil").arg("memory", "2g")).await?;
+//! let out = host.execute("uname -r").await?.check()?;
+//! println!("{} runs {}", host.label(), out.stdout());
+//! host.checkin().await
+//! # }
+//! ```
 
 mod args;
 pub mod args_file;
 mod broker;
+mod builder;
 mod context;
 pub mod duration;
 mod engine;
@@ -27,7 +45,8 @@ mod sys;
 pub mod yaml;
 
 pub use args::{ArgValue, Args, merge};
-pub use broker::{Broker, Builder, Choice, Chosen};
+pub use broker::{Broker, Choice, Chosen};
+pub use builder::Builder;
 pub use context::{Progress, Step};
 pub use engine::{Released, abandon, block_on};
 pub use error::{CheckoutError, CheckoutFailure, Error, FailureCause, HookError, Result};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Batch, Begun, Broker, Limit, Made, ORIGIN_ARGUMENT, begin, make_one};
+use crate::broker::{Batch, Begun, Broker, Limit, ORIGIN_ARGUMENT, begin, make_one};
 use crate::context::Core;
 use crate::engine::{self, Terms, Unfinished};
 use crate::error::{CheckoutError, Error, Result};
@@ -50,7 +50,7 @@ impl Broker {
     ///
     /// Dropping the future ends the wait, or undoes the checkout, or leaves.
     pub async fn shared(&self, name: &str, request: HostRequest) -> Result<HostGuard> {
-        let batch = self.plan(request, Holding::Guarded).await?;
+        let batch = self.plan::<HostGuard>(request).await?;
         if batch.resolved.count != 1 {
             return Err(RequestError::NotOne(batch.resolved.count).into());
         }
@@ -61,7 +61,7 @@ impl Broker {
     }
 }
 
-async fn join(core: Arc<Core>, name: String, batch: Batch, cancel: CancellationToken) -> Result<HostGuard> {
+async fn join(core: Arc<Core>, name: String, batch: Batch<HostGuard>, cancel: CancellationToken) -> Result<HostGuard> {
     let _unfinished = Unfinished::begin();
     let limit = Limit::new(batch.resolved.timeout);
     let waiting = |source| Error::Provider { doing: format!("could not join shared host `{name}`"), source };
@@ -97,7 +97,13 @@ fn is_of(record: &HostRecord, name: &str) -> bool {
 }
 
 /// Makes the host, unless there is one by now.
-async fn make(core: &Arc<Core>, name: &str, batch: &Batch, limit: Limit, begun: Begun) -> Result<Option<HostGuard>> {
+async fn make(
+    core: &Arc<Core>,
+    name: &str,
+    batch: &Batch<HostGuard>,
+    limit: Limit,
+    begun: Begun,
+) -> Result<Option<HostGuard>> {
     let Begun { mut orders, mut drafts, owner } = begun;
     let (Some(order), Some(mut draft)) = (orders.pop(), drafts.pop()) else { return Ok(None) };
     let guard = GuardId::generate();
@@ -107,10 +113,8 @@ async fn make(core: &Arc<Core>, name: &str, batch: &Batch, limit: Limit, begun: 
         Err(InventoryError::Conflict { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    match make_one(Arc::clone(core), batch, limit, order, record, guard).await {
-        Ok(Made::Guarded(guard)) => Ok(Some(guard)),
-        // Only batches with `Holding::Kept` come to that.
-        Ok(Made::Kept(_)) => Ok(None),
+    match make_one(core, batch, limit, order, record, guard).await {
+        Ok(guard) => Ok(Some(guard)),
         Err(failure) => Err(CheckoutError::new(HostGuards::default(), vec![failure]).into()),
     }
 }
@@ -124,7 +128,7 @@ enum Met {
 }
 
 /// Joins a host that is there, waits for one that comes or goes, and clears away what is of no use to anybody.
-async fn meet(core: &Arc<Core>, name: &str, batch: &Batch, record: HostRecord) -> Result<Met> {
+async fn meet(core: &Arc<Core>, name: &str, batch: &Batch<HostGuard>, record: HostRecord) -> Result<Met> {
     let members = living(core, &record).await;
     let cleared = match record.state {
         HostState::Gone => return Ok(Met::LookAgain),
@@ -154,7 +158,7 @@ fn made_of(record: &HostRecord) -> String {
     format!("{} {first}", record.provider)
 }
 
-fn is_same_wish(batch: &Batch, record: &HostRecord) -> bool {
+fn is_same_wish(batch: &Batch<HostGuard>, record: &HostRecord) -> bool {
     let mut args = record.args.clone();
     args.shift_remove(ORIGIN_ARGUMENT);
     // As they are written down: so those of another process are spelt.
@@ -173,7 +177,12 @@ async fn living(core: &Arc<Core>, record: &HostRecord) -> Vec<Member> {
     living
 }
 
-async fn enter(core: &Arc<Core>, batch: &Batch, record: HostRecord, mut members: Vec<Member>) -> Result<Met> {
+async fn enter(
+    core: &Arc<Core>,
+    batch: &Batch<HostGuard>,
+    record: HostRecord,
+    mut members: Vec<Member>,
+) -> Result<Met> {
     let guard = GuardId::generate();
     let me = core.owner().await?;
     members.push(Member { guard, owner: me.clone() });

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use serde_json::Map;
 
 use crate::broker::Broker;
 use crate::context::{Core, Instance};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::id::HostId;
-use crate::inventory::{Holding, HostRecord, HostState, InventoryError};
+use crate::inventory::{HostRecord, HostState, InventoryError};
 use crate::provider::{Endpoint, Found, HostFacts, Provider, ProviderError, Scope};
 use crate::recovery;
 use crate::request::find_provider;
@@ -309,33 +308,13 @@ async fn write(core: &Core, record: Option<HostRecord>) -> Result<Option<HostRec
 
 /// The record of a host that the provider has and nobody has written down.
 fn draft_of(found: &Found, provider: &str, instance: Option<&String>, endpoint: &Endpoint) -> HostRecord {
-    let now = Timestamp::now();
     let mut record = HostRecord {
-        id: found.broker_id.unwrap_or_else(HostId::generate),
-        number: 0,
-        rev: 0,
-        state: HostState::Active,
-        at: now,
-        name: None,
-        hostname: None,
-        address: None,
-        ssh_port: None,
-        ssh_host_key: None,
-        provider: provider.to_owned(),
         instance: instance.cloned(),
         args: found.args.clone(),
-        labels: std::collections::BTreeMap::new(),
-        checked_out_at: Some(now),
+        checked_out_at: Some(Timestamp::now()),
         lease_until: found.identity.lease_until,
-        teardown_command: None,
-        owner: None,
-        holding: Holding::Kept,
-        shared: None,
         endpoint: Some(endpoint.clone()),
-        handle: None,
-        error: None,
-        ports: std::collections::BTreeMap::new(),
-        facts: Map::new(),
+        ..HostRecord::new(found.broker_id.unwrap_or_else(HostId::generate), provider, HostState::Active)
     };
     record.absorb(found.facts.clone());
     record

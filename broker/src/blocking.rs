@@ -20,13 +20,14 @@ use std::time::Duration;
 
 use broker_core::inventory::{HostRecord, Snapshot};
 use broker_core::provider::{Execution, Query, Scope, Table};
-use broker_core::session::{Command, ExitStatus, Output as Piece, RemotePath};
+use broker_core::session::{Command, ExitStatus, Output as Piece, PtySize, RemotePath, Signal};
 use broker_core::{
-    Builder, CheckoutFailure, Choice, Chosen, Due, HostRequest, HostType, Orphans, OsRelease, Output, Reapable, Reaped,
-    Reaping, Released, Result, Synced, Transferred, block_on,
+    Args, Builder, CheckoutFailure, Choice, Chosen, Due, HostId, HostRequest, HostType, Orphans, OsRelease, Output,
+    Reapable, Reaped, Reaping, Released, Result, Synced, Transferred, block_on,
 };
 use bytes::Bytes;
 use indexmap::IndexMap;
+use serde_json::Value;
 
 use crate::BrokerExt as _;
 
@@ -162,6 +163,34 @@ impl Broker {
         block_on(self.inner.extend(records, by))?
     }
 
+    /// See [`Broker::extend_with`](crate::Broker::extend_with).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn extend_with(
+        &self,
+        records: Vec<HostRecord>,
+        by: Option<Duration>,
+        args: Args,
+    ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
+        block_on(self.inner.extend_with(records, by, args))?
+    }
+
+    /// See [`Broker::forget_by_force`](crate::Broker::forget_by_force).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn forget_by_force(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
+        block_on(self.inner.forget_by_force(records))?
+    }
+
+    /// See [`Broker::host`](crate::Broker::host).
+    pub fn host(&self, record: HostRecord) -> Host {
+        self.inner.host(record).into()
+    }
+
     /// See [`Broker::forget`](crate::Broker::forget).
     ///
     /// # Errors
@@ -280,7 +309,7 @@ fn own_hosts<T>(outcomes: Vec<(crate::Host, T)>) -> Vec<(Host, T)> {
     outcomes.into_iter().map(|(host, outcome)| (host.into(), outcome)).collect()
 }
 
-/// The blocking twin of [`Host`](crate::Host). What only looks is there by [`Deref`].
+/// The blocking twin of [`Host`](crate::Host).
 #[derive(Debug, Clone)]
 pub struct Host {
     inner: crate::Host,
@@ -292,16 +321,88 @@ impl From<crate::Host> for Host {
     }
 }
 
-/// The twin's plain methods: `number`, `hostname`, `port`, `record` and so on.
-impl Deref for Host {
-    type Target = crate::Host;
-
-    fn deref(&self) -> &crate::Host {
+impl Host {
+    /// The async twin.
+    pub fn as_async(&self) -> &crate::Host {
         &self.inner
     }
-}
 
-impl Host {
+    /// See [`Host::record`](crate::Host::record).
+    pub fn record(&self) -> HostRecord {
+        self.inner.record()
+    }
+
+    /// See [`Host::id`](crate::Host::id).
+    pub fn id(&self) -> HostId {
+        self.inner.id()
+    }
+
+    /// See [`Host::number`](crate::Host::number).
+    pub fn number(&self) -> u64 {
+        self.inner.number()
+    }
+
+    /// See [`Host::hostname`](crate::Host::hostname).
+    pub fn hostname(&self) -> Option<String> {
+        self.inner.hostname()
+    }
+
+    /// See [`Host::name`](crate::Host::name).
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
+    }
+
+    /// See [`Host::address`](crate::Host::address).
+    pub fn address(&self) -> Option<String> {
+        self.inner.address()
+    }
+
+    /// See [`Host::fact`](crate::Host::fact).
+    pub fn fact(&self, name: &str) -> Option<Value> {
+        self.inner.fact(name)
+    }
+
+    /// See [`Host::label`](crate::Host::label).
+    pub fn label(&self) -> String {
+        self.inner.label()
+    }
+
+    /// See [`Host::port`](crate::Host::port).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn port(&self, port: u16) -> Result<String> {
+        self.inner.port(port)
+    }
+
+    /// See [`Host::extend`](crate::Host::extend).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn extend(&self, by: Duration) -> Result<()> {
+        block_on(self.inner.extend(by))?
+    }
+
+    /// See [`Host::start`](crate::Host::start).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start(&self, command: impl Into<Command>) -> Result<Running> {
+        block_on(self.inner.start(command))?.map(|inner| Running { inner })
+    }
+
+    /// See [`Host::follow_logs`](crate::Host::follow_logs).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn follow_logs(&self, tail: Option<usize>, follow: bool) -> Result<Logs> {
+        block_on(self.inner.follow_logs(tail, follow))?.map(|inner| Logs { inner })
+    }
+
     /// See [`Host::execute`](crate::Host::execute).
     ///
     /// # Errors
@@ -491,6 +592,81 @@ impl<'a> Transfer<'a> {
     }
 }
 
+/// The blocking twin of [`Running`](crate::Running): an iterator over what the command prints, which waits for the next
+/// piece. Dropping it ends the command.
+#[derive(Debug)]
+#[must_use = "dropping it ends the command"]
+pub struct Running {
+    inner: crate::Running,
+}
+
+impl Running {
+    /// See [`Running::write`](crate::Running::write).
+    ///
+    /// # Errors
+    ///
+    /// If there is no waiting for the engine here.
+    pub fn write(&self, bytes: impl Into<Bytes>) -> Result<()> {
+        block_on(self.inner.write(bytes))
+    }
+
+    /// See [`Running::resize`](crate::Running::resize).
+    ///
+    /// # Errors
+    ///
+    /// If there is no waiting for the engine here.
+    pub fn resize(&self, size: PtySize) -> Result<()> {
+        block_on(self.inner.resize(size))
+    }
+
+    /// See [`Running::signal`](crate::Running::signal).
+    ///
+    /// # Errors
+    ///
+    /// If there is no waiting for the engine here.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        block_on(self.inner.signal(signal))
+    }
+
+    /// See [`Running::close_stdin`](crate::Running::close_stdin).
+    pub fn close_stdin(&mut self) {
+        self.inner.close_stdin();
+    }
+
+    /// See [`Running::wait`](crate::Running::wait).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait(self) -> Result<ExitStatus> {
+        block_on(self.inner.wait())?
+    }
+}
+
+impl Iterator for Running {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        block_on(self.inner.next()).unwrap_or_default()
+    }
+}
+
+/// The blocking twin of [`Logs`](crate::Logs): an iterator over pieces of the log, which waits for the next one. Dropping
+/// it ends the reading.
+#[derive(Debug)]
+#[must_use = "dropping it ends the reading"]
+pub struct Logs {
+    inner: crate::Logs,
+}
+
+impl Iterator for Logs {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Result<Bytes>> {
+        block_on(self.inner.next()).unwrap_or_else(|error| Some(Err(error)))
+    }
+}
+
 /// The blocking twin of [`Tail`](crate::Tail): an iterator over lines, which waits for the next one. Dropping it ends the
 /// reading.
 #[derive(Debug)]
@@ -519,6 +695,13 @@ impl<T: HostType> From<crate::HostGuard<T>> for HostGuard<T> {
     fn from(inner: crate::HostGuard<T>) -> Self {
         let host = Host::from(crate::Host::clone(&inner));
         Self { inner, host }
+    }
+}
+
+impl HostGuard {
+    /// See [`HostGuard::special`](crate::HostGuard::special).
+    pub fn special<T: HostType>(&self) -> Option<&T> {
+        self.inner.special()
     }
 }
 

@@ -4,7 +4,7 @@
 //! use broker::prelude::*;
 //!
 //! # async fn example() -> broker::Result<()> {
-//! let host = Broker::new()?.checkout(HostRequest::container("localhost/testhost:debian")).await?;
+//! let host = Broker::new()?.checkout(HostRequest::container("localhost/broker-testhost:debian")).await?;
 //! let out = host.execute("uname -r").await?.check()?;
 //! println!("{}", out.stdout());
 //! # Ok(())

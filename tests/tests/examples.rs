@@ -101,7 +101,10 @@ fn own_provider() {
     let output = env.command(program("own_provider")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(printed, "anvil.lab\ncould not check out Lab lab_machine=hammer: the lab has no machine `hammer`\n");
+    assert_eq!(
+        printed,
+        "anvil.lab\ncould not check out host 1 (Lab lab_machine=hammer): the lab has no machine `hammer`\n"
+    );
 }
 
 #[test]

@@ -180,6 +180,20 @@ impl Digest {
 mod tests {
     use super::*;
 
+    /// Whoever copies a command out of the README finds its image.
+    #[test]
+    fn the_readme_names_images_that_are_made() {
+        let readme = include_str!("../../README.md");
+        let named: Vec<&str> = readme
+            .split(|character: char| character.is_whitespace() || "\"')`".contains(character))
+            .filter(|word| word.starts_with("localhost/"))
+            .collect();
+        assert!(!named.is_empty());
+        for name in named {
+            assert!(IMAGES.iter().any(|image| reference(image.name) == name), "`{name}` is not made");
+        }
+    }
+
     fn digest(parts: &[&str]) -> String {
         let mut digest = Digest::new();
         parts.iter().for_each(|part| digest.add(part.as_bytes()));

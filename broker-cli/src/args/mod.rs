@@ -239,12 +239,19 @@ they log out, `loginctl enable-linger` lets it go on after that too.",
     Jobs(Jobs),
     /// Open a shell on a host
     #[command(
-        long_about = "Open a shell on a host: bash where there is one, else sh. The exit status is the shell's.",
+        long_about = "Open a shell on a host: the user's own ($SHELL there), else bash, else sh. The exit status is the shell's.",
         after_help = "Examples:
   broker shell 0
   broker shell web.example.com"
     )]
     Shell(Shell),
+}
+
+impl Command {
+    /// Whether the exit status belongs to what runs on the host, so that a failure of ours must not look like one of it.
+    pub(crate) fn status_is_anothers(&self) -> bool {
+        matches!(self, Self::Exec(_) | Self::Shell(_))
+    }
 }
 
 /// Which hosts of the inventory are meant.
@@ -259,12 +266,15 @@ pub(crate) struct Selection {
     /// Of these, only the hosts that a filter selects
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Option<String>,
+    /// Also the hosts that a living process holds, and those of an owner that may live (on a network file system)
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 impl Selection {
     /// The choice, if it chooses anything.
     pub(crate) fn choice(&self) -> Result<Choice, CommandError> {
-        let Self { hosts, all, filter } = self;
+        let Self { hosts, all, filter, .. } = self;
         match filter {
             _ if *all || !hosts.is_empty() => Ok(Choice { hosts: hosts.clone(), all: *all, filter: filter.clone() }),
             Some(_) => Err(CommandError::usage("`--filter` narrows a choice of hosts, and none is made")
@@ -317,9 +327,6 @@ pub(crate) struct Checkout {
 pub(crate) struct Checkin {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Also the hosts that a living process holds, and those of an owner that may live (on a network file system)
-    #[arg(long)]
-    pub(crate) force: bool,
     /// Do it in the background, and print the number of the job (see `broker jobs`)
     #[arg(short, long)]
     pub(crate) background: bool,
@@ -779,6 +786,7 @@ mod tests {
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
             all,
             filter: filter.map(str::to_owned),
+            force: false,
         };
         assert!(selection(&[], false, None).choice().is_err());
         let error = selection(&[], false, Some("name<x")).choice().unwrap_err();

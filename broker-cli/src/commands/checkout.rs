@@ -37,13 +37,10 @@ pub(super) fn tell(app: &App<'_>, outcomes: Vec<Result<Host, CheckoutFailure>>) 
             // The host that failed says why; these only went with it.
             Err(failure) if is_given_up(&failure) => given_up += 1,
             Err(failure) => {
-                left.extend(failure.kept_as.filter(|_| asks(&failure)));
+                left.extend(asks(&failure).then_some(failure.number));
                 failures.push(CommandError::from(failure));
             }
         }
-    }
-    for number in left {
-        decide(app, number)?;
     }
     if given_up > 0 {
         app.console.note(&format!("given up with the one that failed, and gone: {}", hosts(given_up)));
@@ -51,13 +48,16 @@ pub(super) fn tell(app: &App<'_>, outcomes: Vec<Result<Host, CheckoutFailure>>) 
     records.sort_by_key(|record| record.number);
     let data = output::records(&records, app.secrets());
     app.report.put("hosts", data.clone());
-    app.print(|| data, || output::host_lines(&records))?;
+    failures.extend(app.print(|| data, || output::host_lines(&records)).err());
+    for number in left {
+        failures.extend(decide(app, number).err().into_iter().flat_map(|failure| failure.0));
+    }
     if failures.is_empty() { Ok(0) } else { Err(Failure(failures)) }
 }
 
-/// Whether the provider wants to know what becomes of what was left.
+/// Whether something was left, and the provider wants to know what becomes of it.
 fn asks(failure: &CheckoutFailure) -> bool {
-    matches!(failure.source.as_ref(), FailureCause::Provider(error) if error.asks())
+    failure.is_kept && matches!(failure.source.as_ref(), FailureCause::Provider(error) if error.asks())
 }
 
 /// Asks what becomes of what a failed checkout has left, and checks it in if that is wanted.
@@ -77,5 +77,5 @@ fn decide(app: &App<'_>, number: u64) -> Result<(), Failure> {
 
 /// Whether the host is gone for no other reason than that it was all or nothing.
 fn is_given_up(failure: &CheckoutFailure) -> bool {
-    failure.kept_as.is_none() && matches!(*failure.source, FailureCause::Batch)
+    !failure.is_kept && matches!(*failure.source, FailureCause::Batch)
 }

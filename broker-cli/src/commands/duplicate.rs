@@ -3,13 +3,13 @@
 use broker::HostRequest;
 use tokio::task::JoinSet;
 
-use super::{checkout, hosts, nothing_chosen, origin};
+use super::{checkout, hosts, nothing_chosen, origin, selected};
 use crate::app::{App, Outcome};
 use crate::args::Duplicate;
 use crate::error::{Code, CommandError, Failure};
 
 pub(super) fn run(app: &App<'_>, options: &Duplicate) -> Outcome {
-    let records = app.choose(&options.selection.choice()?)?;
+    let records = selected(app, &options.selection)?;
     if records.is_empty() {
         return nothing_chosen(app, "duplicate");
     }

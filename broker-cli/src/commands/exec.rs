@@ -1,7 +1,6 @@
 //! `broker exec`, and what it shares with `broker shell`: a command on a host with our input and output.
 
 use std::io::{self, Read as _};
-use std::sync::Arc;
 
 use broker::inventory::HostRecord;
 use broker::session::{Command, ExitStatus, Input, Output, PtyRequest};
@@ -10,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::nothing_chosen;
+use super::{nothing_chosen, selected};
 use crate::app::{App, GRACE, Outcome};
 use crate::args::{Exec, Format};
 use crate::error::{Code, CommandError, Failure};
-use crate::output::Console;
+use crate::output;
 use crate::terminal::{self, RawMode};
 
 /// How much of our input is read at once, in bytes.
@@ -24,7 +23,7 @@ const PIECE: usize = 64 * 1024;
 const LONGEST_LINE: usize = 1024 * 1024;
 
 pub(super) fn run(app: &App<'_>, options: Exec) -> Outcome {
-    let records = app.choose(&options.selection.choice()?)?;
+    let records = selected(app, &options.selection)?;
     if records.is_empty() {
         return nothing_chosen(app, "run a command on");
     }
@@ -42,7 +41,13 @@ pub(super) fn run(app: &App<'_>, options: Exec) -> Outcome {
     match <[HostRecord; 1]>::try_from(records) {
         Ok([record]) => {
             let terminal = options.tty.then(pty);
-            attached(app, record, Command { pty: terminal, ..command }, options.interactive)
+            let mut kept = (app.report.is_wanted() && !options.tty).then(Kept::default);
+            let command = Command { pty: terminal, ..command };
+            let outcome = attached(app, record.clone(), command, options.interactive, &mut kept);
+            if let Some(kept) = &kept {
+                app.report.put("output", vec![described(&record, &outcome, Some(kept))]);
+            }
+            outcome
         }
         Err(records) => on_many(app, records, &command, false, Style::Prefixed),
     }
@@ -64,7 +69,13 @@ pub(super) fn pty() -> PtyRequest {
 }
 
 /// Runs a command on one host, with our own outputs, and our input where that is wanted.
-pub(super) fn attached(app: &App<'_>, record: HostRecord, command: Command, interactive: bool) -> Outcome {
+pub(super) fn attached(
+    app: &App<'_>,
+    record: HostRecord,
+    command: Command,
+    interactive: bool,
+    kept: &mut Option<Kept>,
+) -> Outcome {
     let host = app.broker.host(record);
     let asked = command.pty.as_ref().map(|pty| pty.size);
     let terminal = asked.is_some();
@@ -80,11 +91,11 @@ pub(super) fn attached(app: &App<'_>, record: HostRecord, command: Command, inte
         loop {
             tokio::select! {
                 piece = running.next() => {
-                    match piece {
-                        Some(Output::Stdout(bytes)) => app.console.print(&bytes)?,
-                        Some(Output::Stderr(bytes)) => app.console.print_error(&bytes)?,
-                        None => break,
+                    let Some(piece) = piece else { break };
+                    if let Some(kept) = kept {
+                        kept.take(&piece);
                     }
+                    pass_on(piece).await?;
                     // Before a command runs, the size of its terminal may not be for changing.
                     let size = terminal::size().filter(|_| terminal && is_silent);
                     if let Some(size) = size.filter(|size| asked != Some(*size)) {
@@ -144,73 +155,72 @@ enum Style {
 /// What came of one host.
 struct Ran {
     record: HostRecord,
-    outcome: Result<ExitStatus, Failure>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    outcome: Outcome,
+    kept: Option<Kept>,
 }
 
 fn on_many(app: &App<'_>, records: Vec<HostRecord>, command: &Command, interactive: bool, style: Style) -> Outcome {
     let width = records.iter().map(|record| super::label(record).len()).max().unwrap_or_default();
     let hosts: Vec<Host> = records.into_iter().map(|record| app.broker.host(record)).collect();
+    let is_kept = matches!(style, Style::Collected(_)) || app.report.is_wanted();
     let all = async {
         let ran = app.broker.on_each(hosts.iter().cloned(), |host| {
             let record = host.record();
-            let prefix = format!("{:width$} | ", super::label(&record));
-            let mut sink = match style {
-                Style::Prefixed => {
-                    Sink::Lines { console: Arc::clone(&app.console), prefix, stdout: Vec::new(), stderr: Vec::new() }
-                }
-                Style::Collected(_) => Sink::Memory { stdout: Vec::new(), stderr: Vec::new() },
-            };
+            let shown = matches!(style, Style::Prefixed)
+                .then(|| Lines { prefix: format!("{:width$} | ", super::label(&record)), ..Lines::default() });
+            let mut sink = Sink { shown, kept: is_kept.then(Kept::default) };
             async move {
                 let outcome = follow(&host, command.clone(), interactive, &mut sink).await;
                 if outcome.is_err() {
                     // What still runs there ends with the session.
                     drop(tokio::time::timeout(GRACE, host.close()).await);
                 }
-                let (stdout, stderr) = sink.into_collected();
-                Ran { record, outcome, stdout, stderr }
+                Ran { record, outcome, kept: sink.kept }
             }
         });
         Ok(ran.await.into_iter().map(|(_, ran)| ran).collect())
     };
     let mut ran: Vec<Ran> = app.drop_on_signal(&hosts, all)?;
     ran.sort_by_key(|ran| ran.record.number);
-    let results: Vec<Value> = ran.iter().map(described).collect();
-    if let Style::Collected(format) = style {
-        app.console.print_value(format, &Value::Array(results.clone()))?;
+    if is_kept {
+        let described = ran.iter().map(|ran| described(&ran.record, &ran.outcome, ran.kept.as_ref()));
+        let results: Vec<Value> = described.collect();
+        if let Style::Collected(format) = style {
+            app.console.print_value(format, &Value::Array(results.clone()))?;
+        }
+        app.report.put("output", results);
     }
-    app.report.put("output", results);
     let mut highest = 0;
     let mut failures = Vec::new();
     for one in ran {
         match one.outcome {
-            Ok(status) => highest = highest.max(exit_code(&status)),
+            Ok(status) => highest = highest.max(status),
             Err(failure) => failures.extend(failure.0),
         }
     }
     if failures.is_empty() { Ok(highest) } else { Err(Failure(failures)) }
 }
 
-async fn follow(host: &Host, command: Command, interactive: bool, sink: &mut Sink) -> Result<ExitStatus, Failure> {
+/// Runs the command to its end, and returns its status as ours.
+async fn follow(host: &Host, command: Command, interactive: bool, sink: &mut Sink) -> Outcome {
     let mut running = host.start(command).await?;
     give_input(&mut running, interactive, false);
     while let Some(piece) = running.next().await {
-        sink.take(piece)?;
+        sink.take(piece).await?;
     }
-    sink.end()?;
-    Ok(running.wait().await?)
+    sink.end().await?;
+    Ok(exit_code(&running.wait().await?))
 }
 
-fn described(ran: &Ran) -> Value {
-    let mut value = json!({
-        "number": ran.record.number,
-        "host": ran.record.label(),
-        "stdout": String::from_utf8_lossy(&ran.stdout),
-        "stderr": String::from_utf8_lossy(&ran.stderr),
-    });
-    match &ran.outcome {
-        Ok(status) => value["status"] = exit_code(status).into(),
+/// What came of a command on one host, as data.
+fn described(record: &HostRecord, outcome: &Outcome, kept: Option<&Kept>) -> Value {
+    let mut value = json!({"number": record.number, "host": record.label()});
+    if let Some(kept) = kept {
+        value["stdout"] = String::from_utf8_lossy(&kept.stdout).into();
+        value["stderr"] = String::from_utf8_lossy(&kept.stderr).into();
+    }
+    match outcome {
+        Ok(status) => value["status"] = (*status).into(),
         Err(failure) => {
             let errors: Vec<String> = failure.0.iter().map(CommandError::line).collect();
             value["error"] = errors.join("; ").into();
@@ -219,44 +229,73 @@ fn described(ran: &Ran) -> Value {
     value
 }
 
+/// Passes on what a command prints, aside: a reader of ours who does not read keeps no signal from being heard.
+async fn pass_on(piece: Output) -> Result<(), CommandError> {
+    let written = tokio::task::spawn_blocking(move || output::pass_on(&piece)).await;
+    written.unwrap_or_else(|error| Err(CommandError::new(Code::Failed, error)))
+}
+
 /// Where the output of one of many hosts goes.
-enum Sink {
-    Lines { console: Arc<Console>, prefix: String, stdout: Vec<u8>, stderr: Vec<u8> },
-    Memory { stdout: Vec<u8>, stderr: Vec<u8> },
+struct Sink {
+    shown: Option<Lines>,
+    kept: Option<Kept>,
 }
 
 impl Sink {
-    fn take(&mut self, piece: Output) -> Result<(), CommandError> {
-        match self {
-            Self::Memory { stdout, stderr } => match piece {
-                Output::Stdout(bytes) => stdout.extend_from_slice(&bytes),
-                Output::Stderr(bytes) => stderr.extend_from_slice(&bytes),
-            },
-            Self::Lines { console, prefix, stdout, stderr } => match piece {
-                Output::Stdout(bytes) => console.print(&whole_lines(prefix, stdout, &bytes))?,
-                Output::Stderr(bytes) => console.print_error(&whole_lines(prefix, stderr, &bytes))?,
-            },
+    async fn take(&mut self, piece: Output) -> Result<(), CommandError> {
+        if let Some(kept) = &mut self.kept {
+            kept.take(&piece);
         }
-        Ok(())
+        match &mut self.shown {
+            Some(lines) => pass_on(lines.whole(&piece)).await,
+            None => Ok(()),
+        }
     }
 
     /// A last line without an end gets one, so that the next host's begins on its own.
-    fn end(&mut self) -> Result<(), CommandError> {
-        if let Self::Lines { console, prefix, stdout, stderr } = self {
-            if !stdout.is_empty() {
-                console.print(&whole_lines(prefix, stdout, b"\n"))?;
-            }
-            if !stderr.is_empty() {
-                console.print_error(&whole_lines(prefix, stderr, b"\n"))?;
-            }
+    async fn end(&mut self) -> Result<(), CommandError> {
+        let Some(lines) = &mut self.shown else { return Ok(()) };
+        let newline = || b"\n".to_vec().into();
+        if !lines.stdout.is_empty() {
+            pass_on(lines.whole(&Output::Stdout(newline()))).await?;
+        }
+        if !lines.stderr.is_empty() {
+            pass_on(lines.whole(&Output::Stderr(newline()))).await?;
         }
         Ok(())
     }
+}
 
-    fn into_collected(self) -> (Vec<u8>, Vec<u8>) {
-        match self {
-            Self::Memory { stdout, stderr } => (stdout, stderr),
-            Self::Lines { .. } => (Vec::new(), Vec::new()),
+/// All that a command has printed.
+#[derive(Default)]
+pub(super) struct Kept {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Kept {
+    fn take(&mut self, piece: &Output) {
+        match piece {
+            Output::Stdout(bytes) => self.stdout.extend_from_slice(bytes),
+            Output::Stderr(bytes) => self.stderr.extend_from_slice(bytes),
+        }
+    }
+}
+
+/// Lines with their host in front. What is not whole yet waits.
+#[derive(Default)]
+struct Lines {
+    prefix: String,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Lines {
+    /// The lines that are whole now.
+    fn whole(&mut self, piece: &Output) -> Output {
+        match piece {
+            Output::Stdout(bytes) => Output::Stdout(whole_lines(&self.prefix, &mut self.stdout, bytes).into()),
+            Output::Stderr(bytes) => Output::Stderr(whole_lines(&self.prefix, &mut self.stderr, bytes).into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use broker::inventory::HostRecord;
 use jiff::Timestamp;
 
-use super::{arguments, conclude, hosts, label, nothing_chosen};
+use super::{arguments, conclude, hosts, label, nothing_chosen, selected};
 use crate::app::{App, Outcome};
 use crate::args::Extend;
 use crate::args::split::Argument;
@@ -11,10 +11,9 @@ use crate::error::CommandError;
 use crate::output;
 
 pub(super) fn run(app: &App<'_>, options: &Extend, given: Vec<Argument>) -> Outcome {
-    let choice = options.selection.choice()?;
     let by = options.lease.or(app.broker.settings().default_lease());
     let args = arguments(given)?;
-    let records = app.choose(&choice)?;
+    let records = selected(app, &options.selection)?;
     let has_a_span = |record: &HostRecord| {
         let mut infos = app.broker.providers().into_iter();
         infos.any(|info| info.name == record.provider && info.governs_leases)

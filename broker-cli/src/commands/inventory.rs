@@ -36,15 +36,14 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
     app.report.put_with("inventory", data);
     match (options.details, app.global.output) {
         (true, Format::Table) => app.console.print(to_yaml(&by_number(app, &records)).as_bytes())?,
-        (true, format) => app.console.print_value(format, &by_number(app, &records))?,
         (false, Format::Table) if records.is_empty() => {
             let none = if options.filter.is_some() { "no host matches the filter" } else { "there are no hosts" };
             app.console.note(none);
         }
         (false, Format::Table) if options.list => app.console.print(list(app, &records).as_bytes())?,
         (false, Format::Table) => app.console.print(table(app, &records).as_bytes())?,
-        (false, Format::Json) => app.console.print_records(&records, app.secrets())?,
-        (false, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
+        (_, Format::Json) => app.console.print_records(&records, app.secrets())?,
+        (_, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
     }
     app.warn_of_leases(&records);
     tell_what_was_left(app, &records);

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, Outcome};
 use crate::args::split::{Argument, Given};
-use crate::args::{Command, Wanted};
+use crate::args::{Command, Selection, Wanted};
 use crate::error::{Code, CommandError, Failure, missing_provider};
 use crate::log::FILE_ONLY;
 use crate::output;
@@ -40,11 +40,11 @@ pub(crate) fn run(app: &App<'_>, command: Command, arguments: Vec<Argument>) -> 
         Command::Extend(options) => extend::run(app, &options, arguments),
         Command::Execute(options) => execute::run(app, options, arguments),
         Command::Providers(options) => providers::run(app, &options, arguments),
-        Command::Exec(options) => exec::run(app, options).map_err(|failure| failure.with_code(Code::Own)),
+        Command::Exec(options) => exec::run(app, options),
         Command::Cp(options) => cp::run(app, &options),
         Command::Reap(options) => reap::run(app, &options),
         Command::Jobs(options) => jobs::run(app, &options),
-        Command::Shell(options) => shell::run(app, &options).map_err(|failure| failure.with_code(Code::Own)),
+        Command::Shell(options) => shell::run(app, &options),
     }
 }
 
@@ -170,7 +170,7 @@ fn conclude<T>(
     }
     let data = output::records(&good, app.secrets());
     app.report.put("hosts", data.clone());
-    app.print(|| data, String::new)?;
+    failures.extend(app.print(|| data, String::new).err());
     if failures.is_empty() { Ok(0) } else { Err(Failure(failures)) }
 }
 
@@ -190,6 +190,20 @@ fn about(verb: &str, record: &HostRecord, error: Error) -> CommandError {
         true => error.hint(format!("`broker forget {}` takes it out of the inventory", record.number)),
         false => error,
     }
+}
+
+/// The hosts that a selection means. Of all of them, those that a living process holds are left alone.
+fn selected(app: &App<'_>, selection: &Selection) -> Result<Vec<HostRecord>, Failure> {
+    let mut records = app.choose(&selection.choice()?)?;
+    if selection.all && !selection.force {
+        let held: Vec<HostRecord> = records.extract_if(.., |record| app.broker.is_held(record)).collect();
+        if !held.is_empty() {
+            let (count, labels) = (hosts(held.len()), labels(&held));
+            app.console.note(&format!("left alone, because a living process holds them: {count}, {labels}"));
+            app.console.note("`--force` takes these too");
+        }
+    }
+    Ok(records)
 }
 
 /// What a command that chose no host has to say.

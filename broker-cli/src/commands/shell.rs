@@ -23,5 +23,5 @@ pub(super) fn run(app: &App<'_>, options: &Shell) -> Outcome {
     let how = if is_terminal { "-l" } else { "-s" };
     let mut command = Command::words(["/bin/sh", "-c", SHELL, "sh", how]);
     command.pty = is_terminal.then(exec::pty);
-    exec::attached(app, record, command, true)
+    exec::attached(app, record, command, true, &mut None)
 }

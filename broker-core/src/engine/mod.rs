@@ -21,6 +21,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -139,20 +140,24 @@ pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Result<(
 
 /// Runs work on the engine and waits for its result. The work goes on when the returned future is dropped; what it
 /// returns is then dropped on the engine.
-pub(crate) async fn call<T: Send + 'static>(
+pub(crate) fn call<T: Send + 'static>(
     doing: &'static str,
     work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Error> {
-    let (reply, result) = oneshot::channel();
-    spawn(async move {
-        let outcome = AssertUnwindSafe(work).catch_unwind().await;
-        // A caller that is gone drops the result here: a guard in it releases its host.
-        drop(reply.send(outcome));
-    })?;
-    match result.await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_panic)) => Err(Error::Panicked(doing)),
-        Err(_) => Err(Error::Closed),
+) -> impl Future<Output = Result<T, Error>> + Send {
+    // In a box, so that whoever spawns a call of ours need not have all that is inside of it looked through.
+    let work: BoxFuture<'static, T> = Box::pin(work);
+    async move {
+        let (reply, result) = oneshot::channel();
+        spawn(async move {
+            let outcome = AssertUnwindSafe(work).catch_unwind().await;
+            // A caller that is gone drops the result here: a guard in it releases its host.
+            drop(reply.send(outcome));
+        })?;
+        match result.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_panic)) => Err(Error::Panicked(doing)),
+            Err(_) => Err(Error::Closed),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Its file is read and never written. Scalars keep their spelling, and every key stays: as a field of ours where it
 //! means the same, else as a fact.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::journal::Stamp;
-use super::{Holding, HostRecord, HostState, InventoryError, Secrets, args_to_json};
+use super::{HostRecord, HostState, InventoryError, Secrets, args_to_json};
 use crate::args::{ArgValue, Args};
 use crate::id::HostId;
 use crate::yaml;
@@ -148,31 +148,15 @@ fn to_record(mut entry: Args, now: Timestamp) -> HostRecord {
         None => Args::new(),
     };
     HostRecord {
-        id: HostId::generate(),
-        number: 0,
         rev: 1,
-        state: HostState::Active,
         at: now,
         name,
         hostname,
         address,
-        ssh_port: None,
-        ssh_host_key: None,
-        provider: provider.unwrap_or_else(|| UNKNOWN.to_owned()),
         instance,
         args,
-        labels: BTreeMap::new(),
-        checked_out_at: None,
-        lease_until: None,
-        teardown_command: None,
-        owner: None,
-        holding: Holding::Kept,
-        shared: None,
-        endpoint: None,
-        handle: None,
-        error: None,
-        ports: BTreeMap::new(),
         facts: entry.iter().map(|(key, value)| (key.clone(), value.to_json())).collect::<Map<_, _>>(),
+        ..HostRecord::new(HostId::generate(), provider.unwrap_or_else(|| UNKNOWN.to_owned()), HostState::Active)
     }
 }
 

@@ -185,6 +185,37 @@ pub enum Secrets {
 }
 
 impl HostRecord {
+    /// The record of a host that the journal does not know yet: nothing is said of it but this.
+    pub fn new(id: HostId, provider: impl Into<String>, state: HostState) -> Self {
+        Self {
+            id,
+            number: 0,
+            rev: 0,
+            state,
+            at: Timestamp::now(),
+            name: None,
+            hostname: None,
+            address: None,
+            ssh_port: None,
+            ssh_host_key: None,
+            provider: provider.into(),
+            instance: None,
+            args: Args::new(),
+            labels: BTreeMap::new(),
+            checked_out_at: None,
+            lease_until: None,
+            teardown_command: None,
+            owner: None,
+            holding: Holding::Kept,
+            shared: None,
+            endpoint: None,
+            handle: None,
+            error: None,
+            ports: BTreeMap::new(),
+            facts: Map::new(),
+        }
+    }
+
     /// The record as one flat JSON object: what outputs print and filters look at.
     ///
     /// Fields without a value are left out, so that a filter can tell that they are missing.

@@ -12,6 +12,7 @@ const COMPATIBLE: &str = "broker_compatible";
 pub(crate) const QUERIES: &[QueryInfo] = &[
     QueryInfo { name: "container_hosts", value: None, help: "Images that are labelled `broker_compatible`" },
     QueryInfo { name: "container_host", value: Some("IMAGE"), help: "What an image is, and how it is set up" },
+    QueryInfo { name: "container_app", value: Some("IMAGE"), help: "The same of an image to run to its end" },
     QueryInfo { name: "container_apps", value: None, help: "All images that have a name" },
 ];
 

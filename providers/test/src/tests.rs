@@ -43,31 +43,13 @@ fn order(args: &[(&str, &str)]) -> Order {
 /// What the engine would have written before it asked for the host.
 async fn pending(provider: &dyn Provider, order: &Order) -> HostRecord {
     HostRecord {
-        id: order.id,
-        number: 0,
         rev: 1,
-        state: HostState::Pending,
-        at: Timestamp::now(),
-        name: None,
-        hostname: None,
-        address: None,
-        ssh_port: None,
-        ssh_host_key: None,
-        provider: "TestProvider".to_owned(),
-        instance: None,
         args: order.args.clone(),
-        labels: BTreeMap::new(),
-        checked_out_at: None,
         lease_until: order.lease_until,
-        teardown_command: None,
         owner: Some(order.owner.clone()),
         holding: Holding::Guarded,
-        shared: None,
         endpoint: Some(provider.endpoint().await.unwrap()),
-        handle: None,
-        error: None,
-        ports: BTreeMap::new(),
-        facts: Map::new(),
+        ..HostRecord::new(order.id, "TestProvider", HostState::Pending)
     }
 }
 

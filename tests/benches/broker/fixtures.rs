@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use broker::inventory::{Holding, HostRecord, HostState, Inventory, Owner};
+use broker::inventory::{HostRecord, HostState, Inventory, Owner};
 use broker::prelude::*;
 use broker::provider::{Endpoint, Lease};
 use broker::settings::{Settings, SettingsBuilder};
@@ -54,34 +54,16 @@ fn pending(number: u64) -> HostRecord {
     args.insert(text("ports"), "22,8080".into());
     args.insert(text("_broker_origin"), "broker_cli:jane".into());
     HostRecord {
-        id: HostId::generate(),
         number,
-        rev: 0,
-        state: HostState::Pending,
-        at: Lease(Duration::ZERO).until(),
-        name: None,
-        hostname: None,
-        address: None,
-        ssh_port: None,
-        ssh_host_key: None,
-        provider: text("Container"),
-        instance: None,
         args,
         labels: BTreeMap::from([(text("team"), text("qe"))]),
-        checked_out_at: None,
         lease_until: Some(Lease(Duration::from_secs(24 * 60 * 60)).until()),
-        teardown_command: None,
         owner: Some(Owner { run: RunId::generate(), user: text("jane"), machine: text("builder-7"), pid: 4711 }),
-        holding: Holding::Kept,
-        shared: None,
         endpoint: Some(Endpoint {
             uri: text("unix:///var/run/docker.sock"),
             identity: text("7TLC:M5QX:PJ2H:WFJZ:3Y6L:AVQG:HF7K:2XTK:EQ4M:ZQ3S:VN6C:R5WD"),
         }),
-        handle: None,
-        error: None,
-        ports: BTreeMap::new(),
-        facts: Map::new(),
+        ..HostRecord::new(HostId::generate(), "Container", HostState::Pending)
     }
 }
 

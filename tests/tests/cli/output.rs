@@ -77,7 +77,12 @@ fn checkout_as_json_and_yaml_gives_whole_records() {
 #[test]
 fn the_columns_without_settings() {
     let env = Env::new();
+    env.check_out("--name x --hostname h");
+    let titles = |env: &Env| env.broker("inventory").ok().out().lines().next().unwrap().to_owned();
+    let without_a_lease = titles(&env);
     env.check_out("--name x --hostname h --lease 2h");
+    let words = |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    assert_eq!(words(&without_a_lease), words(&titles(&env)), "the columns are always the same");
     let table = env.broker("inventory").ok();
     let mut lines = table.out().lines();
     let titles = lines.next().unwrap().to_lowercase();
@@ -117,6 +122,8 @@ fn details_are_everything_in_yaml() {
     for text in ["name: x", "flavor: large", "os_distribution: FakeOS", "eth0"] {
         assert!(details.out().contains(text), "no {text}: {details}");
     }
+    // Data is the same with them as without.
+    assert_eq!(array(env.broker("inventory --details --output json").ok().json()), env.inventory());
 }
 
 #[test]
@@ -153,6 +160,10 @@ fn an_error_is_one_line_with_causes_and_a_hint() {
     let error = lines.iter().position(|line| line.starts_with("error: ")).unwrap();
     let hint = lines.iter().position(|line| line.starts_with("hint: ")).unwrap();
     assert!(error < hint && lines[hint - 1].is_empty(), "{outcome}");
+    // Of several it says which.
+    let outcome = env.broker("checkout --test-action t --fail-every 2 --count 2").exits(7);
+    let made = outcome.numbers();
+    outcome.says(&format!("could not check out host {} (TestProvider ", 1 - made[0]));
 }
 
 #[test]
@@ -202,6 +213,43 @@ fn the_output_file_is_written_on_failure_too() {
         let (code, failed) = report(&env, line);
         assert_eq!(code, expected, "{line}");
         assert!(failed["error_message"].is_string(), "{line}: {failed}");
+    }
+}
+
+#[test]
+fn the_output_file_is_written_however_the_option_is_spelled() {
+    let env = Env::new();
+    for line in [
+        "checkout --test-action t --output_file out.json",
+        "checkout --test-action t output_file=out.json",
+        "checkout --test-action t output-file=out.json",
+        "--output_file=out.json inventory",
+        "--output_file=out.json checkout --cuont 3",
+    ] {
+        env.broker(line);
+        let text = fs::read_to_string(env.work_path("out.json")).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(text.contains("return_code"), "{line}: {text}");
+        fs::remove_file(env.work_path("out.json")).unwrap();
+    }
+    // What belongs to the command on the host is none of ours.
+    env.broker("exec 0 echo output_file=out.json").ok();
+    assert!(!env.work_path("out.json").exists());
+}
+
+#[test]
+fn the_output_file_has_what_commands_printed() {
+    let env = Env::new();
+    env.check_out("--count 2");
+    for (line, hosts) in [("exec 0", 1), ("exec 0 1", 2), ("exec 0 1 --output json", 2), ("exec 0 -i", 1)] {
+        env.broker(&format!("{line} --output-file out.json -- 'echo out; echo err >&2; exit 4'")).passes_on(4);
+        let text = fs::read_to_string(env.work_path("out.json")).unwrap();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let results = array(report["output"].clone());
+        assert_eq!((results.len(), &report["return_code"]), (hosts, &json!(4)), "{line}: {text}");
+        for result in results {
+            assert_eq!((&result["stdout"], &result["stderr"]), (&json!("out\n"), &json!("err\n")), "{line}: {text}");
+            assert_eq!(result["status"], 4, "{line}: {text}");
+        }
     }
 }
 

@@ -79,6 +79,11 @@ fn the_thread_limit_is_kept() {
     env.write_settings("thread_limit: 1\n");
     let slow = env.broker("checkout --test-action t --count 4 --delay 300ms").ok();
     assert!(slow.time.as_millis() >= 1200, "{slow}");
+    // Also by those that are asked for together and not in one request.
+    let twice = env.broker("duplicate --all").ok();
+    assert!(twice.time.as_millis() >= 1200, "{twice}");
+    // The time of a host begins when its turn has come.
+    env.broker("checkout --test-action t --count 8 --delay 600ms --timeout 4s").ok();
     let env = Env::new();
     let fast = env.broker("checkout --test-action t --count 4 --delay 2s").ok();
     assert!(fast.time.as_millis() < 6000, "{fast}");

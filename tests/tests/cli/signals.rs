@@ -10,6 +10,37 @@ use crate::support::{Env, Running, texts};
 /// The signals that ask to stop, and what the exit status says then.
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
+/// A command on a host, and one whose output nobody reads: neither keeps a signal from being heard.
+#[test]
+fn a_command_on_a_host_is_cut_off() {
+    let env = Env::new();
+    env.check_out("");
+    for (signal, code) in SIGNALS {
+        let begun = env.work_path(signal);
+        let running = env.call(&format!("exec 0 -- 'touch {}; sleep 600'", begun.display())).start();
+        until("it runs", || begun.exists());
+        running.signal(signal);
+        running.finish().passes_on(code).within(Duration::from_secs(40));
+    }
+    let unread = format!(
+        "mkfifo unread; sleep 60 <unread & reader=$!; '{}' exec 0 -- yes >unread & running=$!
+         sleep 1; kill -TERM $running; wait $running; code=$?; kill $reader; exit $code",
+        program().display()
+    );
+    env.script(&unread).run().passes_on(143).within(Duration::from_secs(40));
+}
+
+/// The status of `exec` is the command's, so what fails before there is one must not look like it.
+#[test]
+fn what_is_ours_has_a_status_of_its_own() {
+    let env = Env::new();
+    env.check_out("");
+    env.broker("exec 0 --output-file none/out.json -- true").exits(255);
+    env.write_settings("thread_limit: many\n");
+    env.broker("exec 0 -- true").exits(255).says("thread_limit");
+    env.broker("inventory").exits(8);
+}
+
 /// A moment that can be seen from outside.
 #[derive(Debug, Clone, Copy)]
 enum Step {

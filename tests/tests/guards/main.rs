@@ -12,6 +12,7 @@ mod guardians;
 mod hooks;
 mod killed;
 mod leases;
+mod living;
 mod runners;
 mod support;
 mod teardown;

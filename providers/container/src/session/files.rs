@@ -358,8 +358,11 @@ impl ContainerSession {
             Kind::File => EntryKind::File { size: entry.size },
             Kind::Directory => EntryKind::Directory,
             Kind::Symlink => EntryKind::Symlink { target: RemotePath::from_bytes(entry.target) },
-            // Pipes and devices have no contents to take.
-            Kind::Link | Kind::Other => return Ok(!items.is_closed()),
+            Kind::Link | Kind::Other => {
+                let shown = String::from_utf8_lossy(&below);
+                tracing::warn!(path = %shown, "left out what is neither a file, a directory nor a link");
+                return Ok(!items.is_closed());
+            }
         };
         let path = RemotePath::from_bytes(below);
         let entry = TreeEntry { path, kind, mode: entry.mode, modified: entry.modified };

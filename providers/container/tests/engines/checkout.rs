@@ -4,13 +4,16 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use broker_core::inventory::HostRecord;
 use serde_json::json;
 
-use crate::support::{DEBIAN, HEALTH, Lab, PORTS, TINY};
+use crate::support::{DEBIAN, HEALTH, Lab, PORTS, TINY, chain};
 
 on_both_engines!(
     the_whole_life,
     every_wish_reaches_the_container,
+    rights_and_the_entrypoint_reach_the_container,
+    the_platform_is_asked_for,
     ports_can_be_reached_as_they_are_told,
     an_explicit_port_wins_over_the_exposed_one,
     a_healthcheck_is_waited_for,
@@ -82,6 +85,42 @@ async fn every_wish_reaches_the_container(lab: Lab) {
     let (_, container) = lab.ask(&format!("/containers/{container}/json"));
     assert_eq!(container["Config"]["Labels"]["purpose"], "testing");
     lab.provider.release(&host).await.unwrap();
+}
+
+async fn rights_and_the_entrypoint_reach_the_container(lab: Lab) {
+    const CHOWN: u64 = 1 << 0;
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+
+    let bounds = async |host: &HostRecord| {
+        let line = lab.line(host, "grep CapBnd /proc/self/status").await;
+        u64::from_str_radix(line.trim_start_matches("CapBnd:").trim(), 16).unwrap()
+    };
+    let wishes = json!({
+        "entrypoint": ["/bin/sh", "-c", "echo \"$0 $1\" > /tmp/entered; exec sleep 1000"],
+        "command": "one 'two three'",
+        "cap_add": "net_admin",
+        "cap_drop": "CHOWN",
+    });
+    let host = lab.host(DEBIAN, wishes).await;
+    assert_eq!(lab.line(&host, "cat /tmp/entered").await, "one two three\n");
+    let has = bounds(&host).await;
+    assert_eq!((has & CHOWN, has & NET_ADMIN, has & SYS_ADMIN), (0, NET_ADMIN, 0), "{has:x}");
+    lab.provider.release(&host).await.unwrap();
+
+    let host = lab.host(DEBIAN, json!({"privileged": true})).await;
+    let has = bounds(&host).await;
+    assert_eq!(has & SYS_ADMIN, SYS_ADMIN, "{has:x}");
+    lab.provider.release(&host).await.unwrap();
+}
+
+async fn the_platform_is_asked_for(lab: Lab) {
+    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
+    let host = lab.host(DEBIAN, json!({"platform": format!("linux/{own}")})).await;
+    assert_eq!(lab.line(&host, "uname -m").await.trim(), std::env::consts::ARCH);
+    lab.provider.release(&host).await.unwrap();
+    let error = lab.failure(DEBIAN, json!({"platform": format!("linux/{other}"), "pull": "never"})).await;
+    assert!(chain(&error).contains(DEBIAN), "{}", chain(&error));
 }
 
 fn http(place: &str, path: &str) -> String {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use broker_core::inventory::{Holding, HostRecord, HostState};
+use broker_core::inventory::{HostRecord, HostState};
 use broker_core::provider::{Endpoint, HostFacts, Order, Provider, ProviderError, Scope};
 use broker_core::session::{
     Access, Command, EntryKind, ExitStatus, Output, RemotePath, Session, SessionError, Streams, TreeEntry, TreeItem,
@@ -97,31 +97,11 @@ impl Lab {
     /// A record as it is before the provider has answered.
     pub(crate) async fn pending(&self, order: &Order) -> HostRecord {
         HostRecord {
-            id: order.id,
-            number: 0,
             rev: 1,
-            state: HostState::Pending,
-            at: "2026-01-01T00:00:00Z".parse().unwrap(),
-            name: None,
-            hostname: None,
-            address: None,
-            ssh_port: None,
-            ssh_host_key: None,
-            provider: "Container".to_owned(),
-            instance: None,
             args: order.args.clone(),
-            labels: BTreeMap::new(),
-            checked_out_at: None,
-            lease_until: None,
-            teardown_command: None,
             owner: Some(order.owner.clone()),
-            holding: Holding::Kept,
-            shared: None,
             endpoint: Some(self.endpoint().await),
-            handle: None,
-            error: None,
-            ports: BTreeMap::new(),
-            facts: serde_json::Map::new(),
+            ..HostRecord::new(order.id, "Container", HostState::Pending)
         }
     }
 

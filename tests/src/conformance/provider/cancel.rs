@@ -104,7 +104,7 @@ pub fn a_provider_that_hangs_is_undone<S: ProviderSubject>(case: &Case<S>) {
         };
         assert_eq!(error.failures().len(), 2);
         for failure in error.failures() {
-            assert!(failure.kept_as.is_none(), "{}", chain(failure));
+            assert!(!failure.is_kept, "{}", chain(failure));
         }
         assert!(begun.elapsed() < WHILE, "{:?}", begun.elapsed());
     });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use broker::blocking;
 use broker_core::inventory::{Holding, HostState};
+use broker_core::session::{Command, Output};
 use broker_core::{Error, HookError, Host, HostGuard, HostGuards, HostType};
 
 use super::super::{Case, current_thread};
@@ -329,6 +330,17 @@ pub fn the_blocking_twins_do_the_same<S: ProviderSubject>(case: &Case<S>) {
     let guard = broker.checkout(request()).unwrap();
     case.exactly([guard.deref_host()]);
     assert_eq!(guard.execute("echo works").unwrap().stdout(), "works\n");
+    let path = format!("/tmp/{}", guard.id());
+    guard.write(path.as_str(), "written").unwrap();
+    assert_eq!(guard.read(path.as_str()).unwrap(), "written");
+    assert!(guard.execute(Command::words(["rm", &path])).unwrap().success());
+    let mut streamed = Vec::new();
+    let status = guard.stream("echo streamed; exit 2", |piece| streamed.push(piece)).unwrap();
+    assert_eq!((status.code(), streamed), (2, vec![Output::Stdout("streamed\n".into())]));
+    let mut running = guard.start(Command::shell("read -r word; echo got $word; exit 3")).unwrap();
+    running.write("input\n").unwrap();
+    assert_eq!(running.next(), Some(Output::Stdout("got input\n".into())));
+    assert_eq!(running.wait().unwrap().code(), 3);
     guard.checkin().unwrap();
     case.exactly([]);
 
@@ -365,7 +377,7 @@ trait DerefHost {
 impl<T: HostType> DerefHost for blocking::HostGuard<T> {
     /// The async twin that the blocking guard's host stands for.
     fn deref_host(&self) -> &Host {
-        self
+        self.as_async()
     }
 }
 

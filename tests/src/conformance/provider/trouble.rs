@@ -2,7 +2,7 @@
 
 use broker_core::inventory::{HostRecord, HostState};
 use broker_core::provider::ErrorKind;
-use broker_core::{Error, FailureCause, Host, HostRequest, Result};
+use broker_core::{CheckoutFailure, Error, FailureCause, Host, HostRequest, Result};
 
 use futures_util::future::join_all;
 
@@ -179,7 +179,9 @@ pub fn of_a_mixed_batch_the_good_ones_are_handed_over<S: ProviderSubject>(case: 
         };
         let (made, failed) = (error.made().len(), error.failures().len());
         assert!(made > 0 && failed > 0 && made + failed == count, "{made} + {failed} of {count}");
-        assert!(error.failures().iter().all(|failure| failure.id.is_some()), "{error:?}");
+        let named = |failure: &CheckoutFailure| failure.to_string().contains(&format!("host {} ", failure.number));
+        assert!(error.failures().iter().all(named), "{error:?}");
+        assert!(error.made().iter().all(|guard| error.failures().iter().all(|failure| failure.id != guard.id())));
         let (guards, _) = error.into_made();
         case.exactly(guards.iter().map(|guard| &**guard));
         for guard in &guards {
