@@ -876,6 +876,7 @@ fn draft(order: &Order, batch: &Batch, endpoint: &Endpoint, owner: &Owner) -> Ho
         address: None,
         ssh_port: None,
         ssh_host_key: None,
+        ssh_jump_keys: std::collections::BTreeMap::new(),
         provider: batch.resolved.provider.clone(),
         instance: batch.resolved.instance.clone(),
         args,

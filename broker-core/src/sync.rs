@@ -321,6 +321,7 @@ fn draft_of(found: &Found, provider: &str, instance: Option<&String>, endpoint: 
         address: None,
         ssh_port: None,
         ssh_host_key: None,
+        ssh_jump_keys: std::collections::BTreeMap::new(),
         provider: provider.to_owned(),
         instance: instance.cloned(),
         args: found.args.clone(),

@@ -158,6 +158,7 @@ fn to_record(mut entry: Args, now: Timestamp) -> HostRecord {
         address,
         ssh_port: None,
         ssh_host_key: None,
+        ssh_jump_keys: BTreeMap::new(),
         provider: provider.unwrap_or_else(|| UNKNOWN.to_owned()),
         instance,
         args,

@@ -53,6 +53,7 @@ async fn pending(provider: &dyn Provider, order: &Order) -> HostRecord {
         address: None,
         ssh_port: None,
         ssh_host_key: None,
+        ssh_jump_keys: std::collections::BTreeMap::new(),
         provider: "TestProvider".to_owned(),
         instance: None,
         args: order.args.clone(),

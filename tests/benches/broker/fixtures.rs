@@ -64,6 +64,7 @@ fn pending(number: u64) -> HostRecord {
         address: None,
         ssh_port: None,
         ssh_host_key: None,
+        ssh_jump_keys: BTreeMap::new(),
         provider: text("Container"),
         instance: None,
         args,

@@ -107,6 +107,7 @@ impl Lab {
             address: None,
             ssh_port: None,
             ssh_host_key: None,
+            ssh_jump_keys: BTreeMap::new(),
             provider: "Container".to_owned(),
             instance: None,
             args: order.args.clone(),
