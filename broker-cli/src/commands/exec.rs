@@ -79,13 +79,15 @@ pub(super) fn attached(
     let host = app.broker.host(record);
     let asked = command.pty.as_ref().map(|pty| pty.size);
     let terminal = asked.is_some();
-    let raw = if terminal && interactive { RawMode::begin() } else { Ok(None) };
-    let raw = raw.map_err(|error| CommandError::new(Code::Failed, format!("cannot set up the terminal: {error}")))?;
     let run = async {
         // Listened for from before the start, which takes its time.
         let resized = signal(SignalKind::window_change());
         let mut resized = resized.map_err(|error| CommandError::new(Code::Failed, error))?;
         let mut running = host.start(command).await?;
+        // Until it is connected, Ctrl-C is ours. What cuts this off drops it, and the terminal is as before.
+        let raw = if terminal && interactive { RawMode::begin() } else { Ok(None) };
+        let _raw =
+            raw.map_err(|error| CommandError::new(Code::Failed, format!("cannot set up the terminal: {error}")))?;
         give_input(&mut running, interactive, terminal);
         let mut is_silent = true;
         loop {
@@ -112,9 +114,8 @@ pub(super) fn attached(
         }
         Ok(running.wait().await?)
     };
-    let status = app.drop_on_signal(std::slice::from_ref(&host), run);
-    drop(raw);
-    Ok(exit_code(&status?))
+    let status = app.drop_on_signal(std::slice::from_ref(&host), run)?;
+    Ok(exit_code(&status))
 }
 
 /// Passes our input on, or ends the command's.

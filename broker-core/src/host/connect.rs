@@ -108,8 +108,12 @@ impl Host {
     #[cfg(feature = "ssh")]
     async fn open_ssh(&self, record: HostRecord, login: SshLogin, instance: &Instance) -> Result<Arc<dyn Session>> {
         let (connected, is_to_be_pinned) = self.connect_ssh(&record, login, instance).await?;
-        if is_to_be_pinned {
-            match super::pin::pin(self.core().inventory(), record, &connected.host_key).await {
+        let shown = super::pin::Shown {
+            host: Some(&connected.host_key).filter(|_| is_to_be_pinned),
+            gates: &connected.jump_keys,
+        };
+        if is_to_be_pinned || !shown.gates.is_empty() {
+            match super::pin::pin(self.core().inventory(), record, shown).await {
                 Ok(record) => self.set_record(record),
                 Err(error) => {
                     connected.session.close().await;

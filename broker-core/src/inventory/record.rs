@@ -112,6 +112,8 @@ pub struct HostRecord {
     pub ssh_port: Option<u16>,
     /// The key that its SSH server showed at the first contact, `ssh-ed25519 AAAA…`: it is asked for ever after.
     pub ssh_host_key: Option<String>,
+    /// The same of the hosts that the way to it leads through, by `address:port`, as far as no `known_hosts` file has them.
+    pub ssh_jump_keys: BTreeMap<String, String>,
     /// The provider's name, such as `Container`.
     pub provider: String,
     /// The named instance of the provider, if it has any.
@@ -158,6 +160,7 @@ pub const FIELDS: &[&str] = &[
     "address",
     "ssh_port",
     "ssh_host_key",
+    "ssh_jump_keys",
     "_broker_provider",
     "_broker_provider_instance",
     "_broker_args",
@@ -198,6 +201,7 @@ impl HostRecord {
             address: None,
             ssh_port: None,
             ssh_host_key: None,
+            ssh_jump_keys: BTreeMap::new(),
             provider: provider.into(),
             instance: None,
             args: Args::new(),
@@ -254,6 +258,7 @@ impl HostRecord {
         some(to, "address", self.address.as_ref())?;
         some(to, "ssh_port", self.ssh_port.as_ref())?;
         some(to, "ssh_host_key", self.ssh_host_key.as_ref())?;
+        some(to, "ssh_jump_keys", Some(&self.ssh_jump_keys).filter(|keys| !keys.is_empty()))?;
         to.put("_broker_provider", &self.provider)?;
         some(to, "_broker_provider_instance", self.instance.as_ref())?;
         match secrets {
@@ -448,7 +453,7 @@ fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
     let (mut id, mut number, mut rev, mut state, mut at, mut provider) = (None, None, None, None, None, None);
     let (mut high, mut live) = (None, None);
     let (mut name, mut hostname, mut address, mut instance) = (None, None, None, None);
-    let (mut ssh_port, mut ssh_host_key) = (None, None);
+    let (mut ssh_port, mut ssh_host_key, mut ssh_jump_keys) = (None, None, None);
     let (mut args, mut labels, mut ports, mut clashing) = (None, None, None, None);
     let (mut checked_out_at, mut lease_until, mut teardown_command) = (None, None, None);
     let (mut owner, mut holding) = (None, None);
@@ -468,6 +473,7 @@ fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
             "address" => into(&mut address, &mut entries),
             "ssh_port" => into(&mut ssh_port, &mut entries),
             "ssh_host_key" => into(&mut ssh_host_key, &mut entries),
+            "ssh_jump_keys" => into(&mut ssh_jump_keys, &mut entries),
             "_broker_provider" => into(&mut provider, &mut entries),
             "_broker_provider_instance" => into(&mut instance, &mut entries),
             "_broker_args" => into(&mut args, &mut entries),
@@ -502,6 +508,7 @@ fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
         address,
         ssh_port,
         ssh_host_key,
+        ssh_jump_keys: ssh_jump_keys.unwrap_or_default(),
         provider: required(provider, "_broker_provider")?,
         instance,
         args: args.unwrap_or_default(),

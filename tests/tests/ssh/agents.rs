@@ -1,7 +1,9 @@
 //! Logging in with what an agent holds. The agent is found by a variable, so each test is a process of its own.
 
+use broker_core::secrets::Secret;
 use broker_core::session::SessionErrorKind;
-use broker_core::session::ssh::{Credential, SshTarget};
+use broker_core::session::ssh::{Credential, HostKey, SshTarget};
+use broker_tests::ssh::jail::{PASSWORD, TESTER};
 use broker_tests::ssh::{Agent, Key, Kind, Server, Setup};
 
 use crate::support::{by_key, elsewhere, gets_in, is_kept_out, target};
@@ -88,4 +90,46 @@ fn an_agent_that_is_not_there_is_passed_over() {
     let alone = SshTarget { credentials: vec![Credential::Agent], ..target(&server) };
     let said = is_kept_out(&alone, SessionErrorKind::Auth);
     assert!(said.contains("agent"), "{said}");
+}
+
+#[test]
+fn a_password_is_tried_after_all_its_identities() {
+    let setup = Setup::openssh().jailed().option("PasswordAuthentication yes");
+    let Some(target) = there(this_test!(a_password_is_tried_after_all_its_identities), setup, 6, None) else { return };
+    let password = |text: &str| Credential::Password(Secret::new(text));
+    let tester = SshTarget { user: TESTER.to_owned(), ..target };
+    gets_in(&SshTarget { credentials: vec![Credential::Agent, password(PASSWORD)], ..tester.clone() });
+    let wrong = SshTarget { credentials: vec![Credential::Agent, password("wrong")], ..tester };
+    let said = is_kept_out(&wrong, SessionErrorKind::Auth);
+    assert!(
+        said.contains("of 6 identities refused, the others not tried") && said.contains("password (refused)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn one_identity_alone_is_tried_where_it_is_asked_for() {
+    const KEY: &str = "BROKER_TESTS_AGENT_KEY";
+    let test = this_test!(one_identity_alone_is_tried_where_it_is_asked_for);
+    let of = |public: &str| {
+        let public = public.parse::<HostKey>().unwrap().blob().to_vec();
+        vec![Credential::AgentKey { path: "/keys/card.pub".into(), public }]
+    };
+    if let Some(key) = std::env::var_os(KEY) {
+        let (port, key) = key.to_str().unwrap().split_once(' ').unwrap();
+        let server = Setup::openssh().prepare();
+        let target = SshTarget { port: port.parse().unwrap(), ..target(&server) };
+        gets_in(&SshTarget { credentials: of(key), ..target.clone() });
+        // One that it does not hold.
+        let said =
+            is_kept_out(&SshTarget { credentials: of(&server.key().public()), ..target }, SessionErrorKind::Auth);
+        assert!(said.contains("/keys/card.pub") && said.contains("does not hold it"), "{said}");
+        return;
+    }
+    let server = Setup::openssh().option("MaxAuthTries 2").start();
+    let keys = keys(&server, 6);
+    server.authorize(&keys[5]);
+    let agent = Agent::start(&keys);
+    let told = format!("{} {}", server.port(), keys[5].public());
+    assert!(elsewhere(test, &[("SSH_AUTH_SOCK", agent.socket().as_os_str()), (KEY, told.as_ref())]));
 }

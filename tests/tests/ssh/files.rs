@@ -4,7 +4,8 @@ use broker_core::session::SessionErrorKind;
 use broker_core::{HostGuard, HostRequest, error_chain};
 use broker_tests::conformance::session::{kind, noise, output};
 use broker_tests::engines::Engine;
-use broker_tests::ssh::{ContainerHost, HOST_ACTION, Lab};
+use broker_tests::ssh::{ContainerHost, HOST_ACTION, Lab, Setup};
+use broker_tests::wait;
 use serde_json::json;
 
 use crate::support::block;
@@ -69,4 +70,46 @@ fn a_read_only_target_is_an_error() {
         assert_eq!(output(host, "ls -A /fixed").await, "");
         assert_eq!(output(host, "echo works").await, "works\n");
     });
+}
+
+/// A server whose `sftp` does not have some of its requests.
+fn without(requests: &str) -> Setup {
+    let subsystem = format!("Subsystem sftp {} -P {requests}", broker_tests::ssh::openssh::SFTP_SERVER);
+    Setup::openssh().without_sftp().option(subsystem)
+}
+
+#[test]
+fn a_server_that_replaces_nothing_loses_nothing() {
+    for (requests, can_rename) in [("posix-rename", true), ("posix-rename,rename", false)] {
+        let server = without(requests).start();
+        let lab = Lab::new();
+        let host = lab.server(&server);
+        let place = server.directory().join("place");
+        std::fs::create_dir_all(place.join("tree/sub/full")).unwrap();
+        let file = place.join("file");
+        std::fs::write(&file, "old").unwrap();
+        block(async {
+            for contents in ["new", "newer"] {
+                let outcome = host.write(file.display().to_string(), contents).await;
+                let text = std::fs::read_to_string(&file).unwrap();
+                if can_rename {
+                    outcome.unwrap();
+                    assert_eq!(text, contents);
+                } else {
+                    outcome.unwrap_err();
+                    assert_eq!(text, "old");
+                }
+            }
+            // A directory is not in the way: it is an error.
+            let here = tempfile::tempdir().unwrap();
+            std::fs::write(here.path().join("sub"), "a file").unwrap();
+            host.put(here.path(), place.join("tree").display().to_string()).await.unwrap_err();
+            assert!(place.join("tree/sub/full").is_dir());
+            let hidden = || {
+                let names = |path: &std::path::Path| std::fs::read_dir(path).unwrap().count();
+                names(&place) == 2 && names(&place.join("tree")) == 1
+            };
+            wait::until_async("what was beside its place to be gone", async || hidden()).await;
+        });
+    }
 }

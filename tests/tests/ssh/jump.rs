@@ -1,8 +1,10 @@
 //! Hosts behind another host.
 
+use broker_core::error_chain;
 use broker_core::session::SessionErrorKind;
 use broker_core::session::ssh::{HostKeyPolicy, SshTarget};
-use broker_tests::ssh::{Flow, Key, Kind, Server, Setup, Wire};
+use broker_tests::conformance::session::{kind, output as of_host};
+use broker_tests::ssh::{Flow, Key, Kind, Lab, Server, Setup, Wire};
 use broker_tests::wait;
 
 use crate::support::{block, gets_in, is_kept_out, output, run, target, target_at};
@@ -55,6 +57,33 @@ fn what_is_wrong_with_the_jump_host_is_said_of_it() {
     outer.stop();
     let said = is_kept_out(&behind(target(&inner), target(&outer)), SessionErrorKind::Unreachable);
     assert!(said.contains("lab-jump"), "{said}");
+}
+
+#[test]
+fn the_key_of_a_jump_host_is_pinned_too() {
+    let (outer, inner) = (jump(), Setup::openssh().start());
+    outer.authorize(inner.key());
+    let lab = Lab::with_settings(&format!(
+        "ssh: {{backend: {}, boot_patience: 0, agent: false, config: false, known_hosts: /nowhere, jump_host: '{}@{}'}}",
+        broker_tests::ssh::backend(),
+        outer.user(),
+        outer.address()
+    ));
+    let host = lab.server(&inner);
+    block(async {
+        assert_eq!(of_host(&host, "echo in").await, "in\n");
+        let place = outer.address().to_string();
+        assert_eq!(host.record().ssh_jump_keys.get(&place), Some(&outer.host_key(Kind::Ed25519)));
+        host.close().await.unwrap();
+        assert_eq!(of_host(&host, "echo again").await, "again\n");
+        host.close().await.unwrap();
+        outer.stop();
+        outer.change_host_keys();
+        outer.start();
+        let error = host.execute("true").await.unwrap_err();
+        assert_eq!(kind(&error), SessionErrorKind::HostKey, "{}", error_chain(&error));
+        assert!(error_chain(&error).contains(&place), "{}", error_chain(&error));
+    });
 }
 
 #[test]

@@ -107,6 +107,17 @@ fn by_password() {
 }
 
 #[test]
+fn a_password_that_is_refused_is_an_answer_to_questions_too() {
+    let server = Setup::openssh()
+        .jailed()
+        .option("PasswordAuthentication yes")
+        .option("KbdInteractiveAuthentication yes")
+        .start();
+    let said = is_kept_out(&tester(&server, vec![password("wrong")]), SessionErrorKind::Auth);
+    assert!(said.contains("password (refused), keyboard-interactive (refused)"), "{said}");
+}
+
+#[test]
 fn by_answering_questions() {
     let options =
         |setup: Setup| setup.option("KbdInteractiveAuthentication yes").option("PubkeyAuthentication no").start();

@@ -1,6 +1,7 @@
 //! Much at once.
 
 use broker_core::session::ssh::connect;
+use broker_tests::conformance::session::noise;
 use broker_tests::ssh::provider::request;
 use broker_tests::ssh::{Lab, Setup};
 use futures_util::future::join_all;
@@ -41,6 +42,28 @@ fn a_command_waits_for_its_turn_and_can_be_given_up_while_it_does() {
             assert_eq!(done.unwrap().stdout, b"works\n");
         }
     });
+}
+
+#[test]
+fn files_and_commands_where_the_server_takes_one_at_a_time() {
+    let server = Setup::openssh().option("MaxSessions 1").start();
+    let lab = Lab::new();
+    let host = lab.server(&server);
+    let at = |name: &str| server.directory().join(name).display().to_string();
+    block(async {
+        for turn in 0..3 {
+            host.write(at("file"), format!("{turn}")).await.unwrap();
+            let done = host.execute(format!("cat '{}'", at("file"))).await.unwrap().check().unwrap();
+            assert_eq!(done.stdout(), format!("{turn}"));
+        }
+        // From the host to itself, which takes and gives at the same time: more than is under way at once.
+        std::fs::write(at("large"), noise(5, 20_000_000)).unwrap();
+        host.copy_to(at("large"), &host, at("copy")).await.unwrap();
+        assert!(std::fs::read(at("copy")).unwrap() == noise(5, 20_000_000));
+        let transfers = (0..5).map(|turn| host.write(at(&format!("file-{turn}")), "much".repeat(100_000)));
+        assert!(join_all(transfers).await.into_iter().all(|outcome| outcome.is_ok()));
+    });
+    assert_eq!(server.log().matches("Accepted publickey").count(), 1, "one connection is enough");
 }
 
 #[test]

@@ -82,6 +82,32 @@ fn a_server_that_says_nothing_is_given_up() {
 }
 
 #[test]
+fn a_server_that_has_said_who_it_is_does_not_boot() {
+    let server = Setup::openssh().prepare();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let listening = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.write_all(b"SSH-2.0-silent\r\n").unwrap();
+            if tell.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    let limits =
+        SshLimits { handshake: Duration::from_secs(1), patience: Duration::from_secs(60), ..SshLimits::default() };
+    let begun = Instant::now();
+    let said = is_kept_out(&SshTarget { limits, ..target_at(&server, at) }, SessionErrorKind::Timeout);
+    assert!(said.contains("1s") && begun.elapsed() < Duration::from_secs(30), "{:?}: {said}", begun.elapsed());
+    assert_eq!(told.try_iter().count(), 1, "it was tried again");
+    drop(told);
+    drop(std::net::TcpStream::connect(at));
+    listening.join().unwrap();
+}
+
+#[test]
 fn a_slow_way_is_no_trouble() {
     let server = Setup::openssh().start();
     let wire = Wire::delayed(server.address(), Duration::from_millis(100));

@@ -1,8 +1,10 @@
 //! Servers of all kinds.
 
+use broker_core::error_chain;
 use broker_core::session::ssh::connect;
 use broker_core::session::{Command, ExitStatus, PtyRequest, SessionErrorKind};
-use broker_tests::ssh::{Kind, Setup};
+use broker_tests::conformance::session::kind;
+use broker_tests::ssh::{Kind, Lab, Setup};
 
 use crate::support::{block, gets_in, is_kept_out, output, run, target};
 
@@ -107,6 +109,23 @@ fn an_end_by_a_signal_is_told() {
             assert_eq!(done.status, ExitStatus::Code(3));
         });
     }
+}
+
+#[test]
+fn a_command_that_the_server_cuts_off_has_no_status() {
+    let server = Setup::openssh().option("ChannelTimeout session:command=1s").start();
+    let lab = Lab::new();
+    let host = lab.server(&server);
+    block(async {
+        let error = host.execute("sleep 30; false").await.unwrap_err();
+        assert_eq!(kind(&error), SessionErrorKind::Unreachable, "{}", error_chain(&error));
+        assert!(error_chain(&error).contains("did not say how"), "{}", error_chain(&error));
+        // The connection is as good as before.
+        for status in [0, 1, 255] {
+            assert_eq!(host.execute(format!("exit {status}")).await.unwrap().status(), &ExitStatus::Code(status));
+        }
+    });
+    assert_eq!(server.log().matches("Accepted publickey").count(), 1);
 }
 
 #[test]

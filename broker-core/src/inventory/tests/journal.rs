@@ -71,7 +71,8 @@ fn every_prefix_can_be_added_to() {
 fn a_record_survives_with_all_its_fields() {
     let record = from_json(json!({
         "id": HostId::generate(), "number": 0, "rev": 0, "state": "active", "at": "2026-01-01T00:00:00Z",
-        "name": "n", "hostname": "h", "address": "10.0.0.1", "ssh_port": 2222, "ssh_host_key": "ssh-ed25519 AAAA", "_broker_provider": "Container",
+        "name": "n", "hostname": "h", "address": "10.0.0.1", "ssh_port": 2222, "ssh_host_key": "ssh-ed25519 AAAA",
+        "ssh_jump_keys": {"gate:22": "ssh-ed25519 BBBB"}, "_broker_provider": "Container",
         "_broker_provider_instance": "podman", "_broker_args": {"a": [1, "0123", {"b": true}], "password": "x"},
         "labels": {"team": "a\nb"}, "checked_out_at": "2026-01-01T00:00:00.5Z", "lease_until": "2026-01-02T00:00:00Z",
         "owner": {"run": crate::id::RunId::generate(), "user": "u", "machine": "m", "pid": 7}, "holding": "guarded",

@@ -3,12 +3,14 @@
 mod address;
 mod jump;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend;
 use super::connection::Connection;
+use super::host_key::{HostKey, HostKeyPolicy};
 use super::target::SshTarget;
 use crate::session::{SessionError, SessionErrorKind};
 
@@ -79,17 +81,27 @@ impl<'a> Patience<'a> {
 pub(super) struct Dialler<'a> {
     target: &'a SshTarget,
     jump: Option<Arc<dyn Connection>>,
+    gates: Gates,
 }
+
+/// The keys of hosts on the way, by their places, that were believed because it was the first contact.
+pub(super) type Gates = BTreeMap<String, HostKey>;
 
 impl<'a> Dialler<'a> {
     /// Connects to the target's jump host, if it has one.
     pub(super) async fn new(target: &'a SshTarget) -> Result<Self, SessionError> {
-        let jump = match &target.jump {
-            // The future holds itself, through the jump host's jump host.
-            Some(jump) => Some(Box::pin(backend::connect(jump)).await?.0),
-            None => None,
-        };
-        Ok(Self { target, jump })
+        let Some(via) = &target.jump else { return Ok(Self { target, jump: None, gates: Gates::new() }) };
+        // The future holds itself, through the jump host's jump host.
+        let (jump, key, mut gates) = Box::pin(backend::connect(via)).await?;
+        if matches!(via.host_key, HostKeyPolicy::AcceptNew) {
+            gates.insert(place(via), key);
+        }
+        Ok(Self { target, jump: Some(jump), gates })
+    }
+
+    /// The keys of the hosts on the way that were seen for the first time.
+    pub(super) fn gates(&self) -> Gates {
+        self.gates.clone()
     }
 
     /// Makes a socket to the host, which does not block.
@@ -108,6 +120,10 @@ fn unreachable(message: String) -> SessionError {
 
 /// An address and a port, as one writes them.
 pub(super) fn place(target: &SshTarget) -> String {
-    let SshTarget { address, port, .. } = target;
+    place_of(&target.address, target.port)
+}
+
+/// The same of a host that is no target yet.
+pub(super) fn place_of(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }

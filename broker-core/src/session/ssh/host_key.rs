@@ -115,7 +115,7 @@ impl HostKeyPolicy {
             Self::Pinned(pinned) => {
                 let message = format!(
                     "`{label}` at `{}` is not the host that was seen before: its key is `{}` ({}), and was `{}` ({}); if \
-                     it was set up anew, check it in and out again, otherwise somebody else answers at its address",
+                     it was set up anew, check the host in and out again, otherwise somebody else answers at its address",
                     place(target),
                     shown.fingerprint(),
                     shown.algorithm,

@@ -1,12 +1,15 @@
 //! Commands as lines for a login shell, which may be any: all that is asked of it is `export`, `exec` and quotes.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::session::mark::Mark;
-use crate::session::{Command, Program, SessionError, SessionErrorKind, Signal};
+use crate::session::{Command, ExitStatus, Program, SessionError, SessionErrorKind, Signal};
 
-/// What the lines print, behind the mark, where the command cannot be started.
+/// What the lines print on the standard error, before the mark and a word, where the command cannot be started.
 const REPORT: &str = "broker-cannot-start";
+
+/// The same in a script, of which it is no part: whoever lists the processes of a host is not to be taken for a report.
+const REPORT_IN_SCRIPT: &str = r#"broker-cannot"-start""#;
 
 /// Runs the words from `$1` on, where they name a program.
 const WORDS: &str = r#"case $1 in
@@ -45,7 +48,7 @@ pub(super) fn quote(word: &str) -> String {
 /// The line that runs a command, with its mark.
 pub(super) fn running(command: &Command, mark: &Mark) -> Result<String, SessionError> {
     check(command)?;
-    let report = format!("{REPORT} {}", mark.value());
+    let report = format!("{REPORT_IN_SCRIPT} {}", mark.value());
     let enter = command.directory.as_deref().map(|directory| {
         let directory = quote(if directory == "-" { "./-" } else { directory });
         format!("CDPATH= cd -- {directory} >/dev/null 2>&1 || {{ echo {report} directory >&2; exit 127; }}\n")
@@ -114,26 +117,51 @@ fn check(command: &Command) -> Result<(), SessionError> {
 /// How much of what a command prints is searched for a report: it comes first, behind what a shell's start-up files say.
 const SEARCHED: usize = 16 * 1024;
 
-/// Looks through what a command prints for the report that it could not be started.
+/// What may be the beginning of a report is held back from here on, until it is known. What is shorter is let through,
+/// since somebody may be typing it.
+const TELLING: usize = "broker-cannot".len();
+
+/// Looks through what a command prints on its standard error, or its terminal, for the report that it could not be
+/// started.
 pub(super) struct Reports {
     mark: Vec<u8>,
     searched: usize,
+    /// What may be the beginning of a report, or is one, with all behind it.
+    held: BytesMut,
 }
 
 impl Reports {
     pub(super) fn new(mark: &Mark) -> Self {
-        Self { mark: format!("{REPORT} {} ", mark.value()).into_bytes(), searched: 0 }
+        let mark = format!("{REPORT} {} ", mark.value()).into_bytes();
+        Self { mark, searched: 0, held: BytesMut::new() }
     }
 
-    /// The word of the report, and what was printed before it.
-    pub(super) fn find(&mut self, piece: &Bytes) -> Option<(String, Bytes)> {
-        if self.searched >= SEARCHED {
-            return None;
+    /// What of a piece is the command's own, as far as that is known.
+    pub(super) fn pass(&mut self, piece: Bytes) -> Bytes {
+        if self.held.is_empty() && self.searched >= SEARCHED {
+            return piece;
         }
         self.searched += piece.len();
-        let at = piece.windows(self.mark.len()).position(|window| window == self.mark.as_slice())?;
-        let word = piece.get(at + self.mark.len()..)?.split(u8::is_ascii_whitespace).next()?;
-        Some((String::from_utf8_lossy(word).into_owned(), piece.slice(..at)))
+        self.held.extend_from_slice(&piece);
+        let is_report = |rest: &[u8]| rest.starts_with(&self.mark);
+        let may_become = |rest: &[u8]| rest.len() >= TELLING && self.mark.starts_with(rest);
+        let begun = (0..self.held.len()).find(|at| {
+            let rest = self.held.get(*at..).unwrap_or_default();
+            is_report(rest) || may_become(rest)
+        });
+        self.held.split_to(begun.unwrap_or(self.held.len())).freeze()
+    }
+
+    /// The word of the report, if the command ended as one that was not started.
+    pub(super) fn word(&self, status: Option<&ExitStatus>) -> Option<String> {
+        let may_be = status.is_none_or(|status| matches!(status.code(), 1 | 126 | 127));
+        let word = self.held.strip_prefix(self.mark.as_slice()).filter(|_| may_be)?;
+        word.split(u8::is_ascii_whitespace).next().map(|word| String::from_utf8_lossy(word).into_owned())
+    }
+
+    /// What was held back, where it was no report after all.
+    pub(super) fn rest(self) -> Bytes {
+        self.held.freeze()
     }
 }
 
@@ -232,9 +260,18 @@ mod tests {
         let report = |command: Command| {
             let (status, _, stderr) = run("/bin/sh", &running(&command, &mark).unwrap());
             assert_ne!(status, 0);
-            let (word, before) = Reports::new(&mark).find(&Bytes::from(format!("noise {stderr}"))).unwrap();
-            assert_eq!(before, "noise ");
-            word
+            // However it comes in pieces.
+            for cut in [0, TELLING, 30, stderr.len() - 3] {
+                let mut reports = Reports::new(&mark);
+                let (one, other) = stderr.split_at(cut);
+                let passed = [format!("noise {one}"), other.to_owned()].map(|piece| reports.pass(piece.into()));
+                assert_eq!(passed.concat(), b"noise ", "{cut}");
+                assert_eq!(reports.word(Some(&ExitStatus::Code(0))), None);
+                assert!(reports.word(Some(&ExitStatus::Code(status))).is_some(), "{cut}");
+            }
+            let mut reports = Reports::new(&mark);
+            drop(reports.pass(stderr.into()));
+            reports.word(Some(&ExitStatus::Code(status))).unwrap()
         };
         assert_eq!(report(Command::words(["no-such-program-anywhere"])), "program");
         assert_eq!(report(Command::words(["/no/such/program"])), "program");
@@ -249,9 +286,33 @@ mod tests {
     fn what_a_command_says_itself_is_no_report() {
         let mark = Mark::new();
         let mut reports = Reports::new(&mark);
-        assert!(reports.find(&Bytes::from_static(b"broker-cannot-start program\n")).is_none());
-        assert!(reports.find(&Bytes::from(vec![b'x'; SEARCHED])).is_none());
-        assert!(reports.find(&Bytes::from(format!("{REPORT} {} program\n", mark.value()))).is_none());
+        for text in ["broker", "broker-cannot-start program\n", "broker-cannot be\n"] {
+            assert_eq!(reports.pass(text.into()), text);
+        }
+        // Nothing is lost of what only began like one.
+        assert_eq!(reports.pass("x broker-cannot-st".into()), "x ");
+        assert_eq!(reports.pass("op".into()), "broker-cannot-stop");
+        assert_eq!(reports.pass("broker-cannot".into()), "");
+        assert_eq!(reports.word(None), None);
+        assert_eq!(reports.rest(), "broker-cannot");
+        let mut reports = Reports::new(&mark);
+        drop(reports.pass(vec![b'x'; SEARCHED].into()));
+        let late = format!("{REPORT} {} program\n", mark.value());
+        assert_eq!(reports.pass(late.clone().into()), late);
+    }
+
+    #[test]
+    fn a_list_of_processes_is_no_report() {
+        let mark = Mark::new();
+        let shell = Command::shell("tr '\\0' ' ' < /proc/$$/cmdline >&2; true").directory("/");
+        let words = Command::words(["true"]).directory("/");
+        for command in [shell.clone(), words, shell.clone().user("root")] {
+            let line = running(&command, &mark).unwrap();
+            assert!(!line.contains(&format!("{REPORT} {}", mark.value())), "{line}");
+        }
+        let (_, _, stderr) = run("/bin/sh", &running(&shell, &mark).unwrap());
+        assert!(stderr.contains(mark.value()), "{stderr}");
+        assert_eq!(Reports::new(&mark).pass(stderr.clone().into()), stderr);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //!   channels (`connection.rs`). What is beneath it, sockets and patience, is in `dial.rs`.
 //! - `session.rs`: a [`Session`] on channels. `line.rs` makes a command line of a command, `files.rs` moves trees over
 //!   `sftp`, or over `tar` where the server has no such subsystem. `one_each.rs` makes several connections look like one.
-//! - `host_key.rs`, `known_hosts.rs`, `client_config.rs`: whom to believe, and what `~/.ssh/config` says. `resolve.rs`
-//!   makes a target of these, the settings and the record of a host.
+//! - `host_key.rs`, `known_hosts.rs`, `client_config.rs`: whom to believe, and what `~/.ssh/config` says. `identity.rs`
+//!   knows keys by their files. `resolve.rs` makes a target of these, the settings and the record of a host.
 
 mod backend;
 pub mod client_config;
@@ -15,6 +15,7 @@ mod connection;
 mod dial;
 mod files;
 mod host_key;
+mod identity;
 pub mod known_hosts;
 mod line;
 mod one_each;
@@ -24,6 +25,7 @@ mod session;
 mod sftp;
 mod target;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::host_key::{HostKey, HostKeyPolicy, InvalidKey};
@@ -38,6 +40,8 @@ pub struct Connected {
     pub session: Arc<dyn Session>,
     /// The key that the host has shown, and that the target's policy believed.
     pub host_key: HostKey,
+    /// The keys that the hosts on the way have shown, by `address:port`, where any key would have been believed.
+    pub jump_keys: BTreeMap<String, HostKey>,
 }
 
 /// Connects to a host, by way of its jump host where it has one, and logs in.

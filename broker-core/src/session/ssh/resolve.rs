@@ -8,13 +8,16 @@
 //! 5. `~/.ssh/config`, asked about the address as `ssh ADDRESS` would ask it,
 //! 6. the defaults in this file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::client_config::{Asked, ClientConfig, Tokens};
+use super::dial::place_of;
 use super::host_key::HostKeyPolicy;
+use super::identity;
 use super::known_hosts::KnownHosts;
 use super::target::{Credential, Families, SshLimits, SshTarget};
 use crate::inventory::HostRecord;
@@ -77,7 +80,8 @@ impl Sources<'_> {
             host_ssh_key_filename: login.key_file,
             ..SshSettings::default()
         };
-        let resolver = Resolver { settings: said_by_provider.or(facts).or(settings), place };
+        let gates = &record.ssh_jump_keys;
+        let resolver = Resolver { settings: said_by_provider.or(facts).or(settings), place, gates };
         let mut target = resolver.host(&address, &record.label())?;
         if let Some(key) = own_key {
             // Nothing else was ever put on the host to let anybody in.
@@ -85,11 +89,7 @@ impl Sources<'_> {
         }
         target.limits.patience = patience(record.checked_out_at, resolver.settings.boot_patience);
         if let (HostKeyPolicy::AcceptNew, Some(pin)) = (&target.host_key, &record.ssh_host_key) {
-            let pin = pin.parse().map_err(|error: super::InvalidKey| {
-                SessionError::new(SessionErrorKind::HostKey, "field `ssh_host_key` in the inventory does not do")
-                    .source(error)
-            })?;
-            target.host_key = HostKeyPolicy::Pinned(pin);
+            target.host_key = pinned(pin, "ssh_host_key")?;
         }
         Ok(target)
     }
@@ -120,12 +120,22 @@ fn patience(checked_out_at: Option<Timestamp>, limit: Option<Duration>) -> Durat
     limit.saturating_sub(age)
 }
 
-struct Resolver {
-    settings: SshSettings,
-    place: Place,
+/// The policy that a key in the record stands for.
+fn pinned(pin: &str, field: &str) -> Result<HostKeyPolicy, SessionError> {
+    pin.parse().map(HostKeyPolicy::Pinned).map_err(|error: super::InvalidKey| {
+        let message = format!("field `{field}` in the inventory does not do");
+        SessionError::new(SessionErrorKind::HostKey, message).source(error)
+    })
 }
 
-impl Resolver {
+struct Resolver<'a> {
+    settings: SshSettings,
+    place: Place,
+    /// The keys that hosts on the way have shown at the first contact.
+    gates: &'a BTreeMap<String, String>,
+}
+
+impl Resolver<'_> {
     /// The target for the host itself.
     fn host(&self, address: &str, label: &str) -> Result<SshTarget, SessionError> {
         let settings = &self.settings;
@@ -169,7 +179,8 @@ impl Resolver {
 
     /// A host to go through. Nobody has checked it out, so it is reached as `ssh` would reach it: as oneself, unless its
     /// name or `~/.ssh/config` says otherwise, and with keys. Passwords are for the hosts behind it. Its key has to be
-    /// one of those in the `known_hosts` files, where they know the host at all; nothing is written there.
+    /// one of those in the `known_hosts` files, where they know the host at all, else the one in the record of the host
+    /// behind it, once that has been reached this way; nothing is written to the files.
     fn jump(&self, hop: &JumpHost, via: Option<Box<SshTarget>>, depth: usize) -> Result<SshTarget, SessionError> {
         if depth > MOST_JUMPS {
             let message = format!("there are more than {MOST_JUMPS} hosts to go through, the last one is `{hop}`");
@@ -185,7 +196,10 @@ impl Resolver {
         let is_known = !known.algorithms(host, port).is_empty();
         let host_key = match settings.host_key_policy.or(said.host_key_rule).unwrap_or_default() {
             HostKeyRule::Insecure => HostKeyPolicy::Insecure,
-            HostKeyRule::AcceptNew if !is_known => HostKeyPolicy::AcceptNew,
+            HostKeyRule::AcceptNew if !is_known => match self.gates.get(&place_of(host, port)) {
+                Some(pin) => pinned(pin, "ssh_jump_keys")?,
+                None => HostKeyPolicy::AcceptNew,
+            },
             HostKeyRule::AcceptNew | HostKeyRule::Strict => HostKeyPolicy::Strict(known),
         };
         let jump = match via {
@@ -231,21 +245,30 @@ impl Resolver {
     /// What to log in with.
     ///
     /// A key that is named is the only key that is offered, since a server counts every key that it refuses; the agent
-    /// is not asked then. A password comes after it only if somebody has given one. Where no key is named it is the
+    /// is asked for that one alone then, where its file is of no use without it. A password comes after it only if somebody has given one. Where no key is named it is the
     /// agent's identities, then the keys that `~/.ssh/config` names or the usual ones as far as they are there, then the
     /// password: the one that was given, or the Python tool's default, which comes last since most hosts do not have it.
-    /// With `IdentitiesOnly` the agent is left out. An empty password says that there is none.
+    /// With `IdentitiesOnly` the agent too is asked for those that are named alone. An empty password says that there is none.
     fn credentials(&self, said: &ClientConfig, tokens: &Tokens<'_>) -> Vec<Credential> {
         let settings = &self.settings;
         let passphrase = || settings.host_ssh_key_passphrase.clone().filter(|text| !text.expose().is_empty());
         let key = |path: PathBuf, named| Credential::KeyFile { path, passphrase: passphrase(), named };
+        let may_ask_agent = settings.agent.unwrap_or(true);
+        let key_of_agent = |path: PathBuf| {
+            let public = identity::for_agent(&path, passphrase().is_some()).filter(|_| may_ask_agent);
+            match public {
+                Some(public) => Credential::AgentKey { path, public },
+                None => key(path, true),
+            }
+        };
         let mut credentials = Vec::new();
         let mut password = settings.host_password.clone();
         if let Some(named) = &settings.host_ssh_key_filename {
-            credentials.push(key(self.path(named), true));
+            credentials.push(key_of_agent(self.path(named)));
         } else {
             let has_own = !said.identity_files.is_empty();
-            if settings.agent.unwrap_or(true) && !(has_own && said.identities_only == Some(true)) {
+            let only_own = has_own && said.identities_only == Some(true);
+            if may_ask_agent && !only_own {
                 credentials.push(Credential::Agent);
             }
             let own = said.identity_files.iter().filter_map(|text| {
@@ -257,7 +280,13 @@ impl Resolver {
             });
             let usual = USUAL_KEYS.iter().filter(|_| !has_own).map(|path| self.place.home.join(path));
             // One that is not there is no mistake, as with `ssh`; one that is there, and was named, has to do.
-            credentials.extend(own.chain(usual).filter(|path| path.is_file()).map(|path| key(path, has_own)));
+            if only_own {
+                let there =
+                    own.filter_map(|path| [identity::beside(&path), path].into_iter().rfind(|path| path.is_file()));
+                credentials.extend(there.map(key_of_agent));
+            } else {
+                credentials.extend(own.chain(usual).filter(|path| path.is_file()).map(|path| key(path, has_own)));
+            }
             password.get_or_insert_with(|| Secret::new(PASSWORD));
         }
         credentials.extend(password.filter(|text| !text.expose().is_empty()).map(Credential::Password));

@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::connection::{Channel, Connection, FromRemote, Start, Takes, ToRemote};
-use super::files::Files;
+use super::dial::place;
+use super::files::{CROWDED, Files};
 use super::host_key::HostKeyPolicy;
 use super::line::{self, Reports};
 use super::one_each::OneEach;
@@ -43,10 +44,17 @@ const END_CHANNEL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Connects, and makes a session of the connection.
 pub(super) async fn connect(target: &SshTarget) -> Result<Connected, SessionError> {
-    let (connection, host_key) = backend::connect(target).await?;
+    let (connection, host_key, jump_keys) = backend::connect(target).await?;
     let mut target = target.clone();
-    // Further connections are to the machine that this one is to.
+    // Further connections are to the machine that this one is to, by the same way.
     target.host_key = HostKeyPolicy::Pinned(host_key.clone());
+    let mut jump = target.jump.as_deref_mut();
+    while let Some(gate) = jump {
+        if let Some(key) = jump_keys.get(&place(gate)) {
+            gate.host_key = HostKeyPolicy::Pinned(key.clone());
+        }
+        jump = gate.jump.as_deref_mut();
+    }
     target.limits.patience = Duration::ZERO;
     let target = Arc::new(target);
     let connection = if connection.takes() != Takes::Many {
@@ -57,24 +65,25 @@ pub(super) async fn connect(target: &SshTarget) -> Result<Connected, SessionErro
     let files = Files::new(Arc::clone(&connection), target.label.clone());
     let way = Way {
         connection,
+        files: files.clone(),
         target,
         tracker: TaskTracker::new(),
         commands: TaskTracker::new(),
         closing: CancellationToken::new(),
         spare: Arc::default(),
     };
-    Ok(Connected { session: Arc::new(SshSession { way, files }), host_key })
+    Ok(Connected { session: Arc::new(SshSession { way }), host_key, jump_keys })
 }
 
 struct SshSession {
     way: Way,
-    files: Files,
 }
 
 /// What it takes to run commands.
 #[derive(Clone)]
 struct Way {
     connection: Arc<dyn Connection>,
+    files: Files,
     target: Arc<SshTarget>,
     tracker: TaskTracker,
     /// The commands that run.
@@ -91,11 +100,11 @@ impl Session for SshSession {
     }
 
     async fn put(&self, to: &RemotePath, items: mpsc::Receiver<TreeItem>) -> Result<(), SessionError> {
-        self.files.put(to, items).await
+        self.way.files.put(to, items).await
     }
 
     async fn get(&self, from: &RemotePath, items: mpsc::Sender<TreeItem>) -> Result<(), SessionError> {
-        self.files.get(from, items).await
+        self.way.files.get(from, items).await
     }
 
     fn is_broken(&self) -> bool {
@@ -105,7 +114,7 @@ impl Session for SshSession {
     async fn settled(&self) {
         self.way.tracker.close();
         self.way.tracker.wait().await;
-        self.files.settled().await;
+        self.way.files.settled().await;
     }
 
     async fn close(&self) {
@@ -140,12 +149,12 @@ impl Way {
             ended: false,
             _counted: self.commands.token(),
         };
-        let opened = self.connection.open(Start::Exec { line, pty: command.pty.clone() }).await;
+        let opened = self.open(Start::Exec { line, pty: command.pty.clone() }).await;
         let Channel { input: to_remote, output } = opened.inspect_err(|_| running.ended = true)?;
         let feeding = feed(self, command, &running.mark, first, input, to_remote);
-        let mut reports = Reports::new(&running.mark);
+        let reports = Reports::new(&running.mark);
         let end = tokio::select! {
-            end = forward(running.output.insert(output), &sink, &mut reports) => end,
+            end = forward(running.output.insert(output), &sink, reports, command.pty.is_some()) => end,
             never = feeding => match never {},
             // Not at its end: the guard sees to that.
             () = self.closing.cancelled() => {
@@ -169,11 +178,21 @@ impl Way {
         }
     }
 
+    /// Opens a channel. Where the server has none left, those that are only kept for the next transfer are given up.
+    async fn open(&self, start: Start) -> Result<Channel, SessionError> {
+        let mut opening = self.connection.open(start);
+        if let Ok(opened) = tokio::time::timeout(CROWDED, &mut opening).await {
+            return opened;
+        }
+        self.files.make_room();
+        opening.await
+    }
+
     /// Signals what carries the mark. Whether anything did; nothing where the host could not be asked.
     async fn signal(&self, mark: &Mark, signal: Signal, user: Option<&str>) -> Option<bool> {
         let start = Start::Exec { line: line::signalling(mark, signal, user).into_bytes(), pty: None };
         let looking = async {
-            let opened = tokio::time::timeout(END_CHANNEL_LIMIT, self.connection.open(start.clone())).await;
+            let opened = tokio::time::timeout(END_CHANNEL_LIMIT, self.open(start.clone())).await;
             let (_spare, channel) = match opened {
                 Ok(channel) => (None, channel),
                 Err(_) => {
@@ -201,7 +220,7 @@ impl Way {
         {
             return Some(connection);
         }
-        let (connection, _) = backend::connect(&self.target)
+        let (connection, ..) = backend::connect(&self.target)
             .await
             .inspect_err(|error| tracing::debug!(%error, "could not make another connection."))
             .ok()?;
@@ -221,24 +240,44 @@ enum End {
 }
 
 /// Hands over what the command prints. Nobody may be listening any more; the command goes on all the same.
-async fn forward(output: &mut mpsc::Receiver<FromRemote>, sink: &mpsc::Sender<Output>, reports: &mut Reports) -> End {
-    let mut not_started = None;
-    while let Some(piece) = output.recv().await {
-        let (mut bytes, wrap): (Bytes, fn(Bytes) -> Output) = match piece {
-            FromRemote::Stdout(bytes) => (bytes, Output::Stdout),
-            FromRemote::Stderr(bytes) => (bytes, Output::Stderr),
-            FromRemote::Ended(status) => return not_started.map_or(End::Status(status), End::NotStarted),
-            FromRemote::Broken(error) => return End::Broken(error),
-        };
-        if let Some((report, before)) = reports.find(&bytes) {
-            not_started = Some(report);
-            bytes = before;
-        }
+async fn forward(
+    output: &mut mpsc::Receiver<FromRemote>,
+    sink: &mpsc::Sender<Output>,
+    mut reports: Reports,
+    on_terminal: bool,
+) -> End {
+    // A terminal has but one output.
+    let told = if on_terminal { Output::Stdout } else { Output::Stderr };
+    let pass = async |bytes: Bytes, wrap: fn(Bytes) -> Output| {
         if !bytes.is_empty() {
             drop(sink.send(wrap(bytes)).await);
         }
+    };
+    let mut end = End::Silent;
+    while let Some(piece) = output.recv().await {
+        match piece {
+            FromRemote::Stdout(bytes) if on_terminal => pass(reports.pass(bytes), told).await,
+            FromRemote::Stdout(bytes) => pass(bytes, Output::Stdout).await,
+            FromRemote::Stderr(bytes) => pass(reports.pass(bytes), told).await,
+            FromRemote::Ended(status) => {
+                end = End::Status(status);
+                break;
+            }
+            FromRemote::Broken(error) => {
+                end = End::Broken(error);
+                break;
+            }
+        }
     }
-    not_started.map_or(End::Silent, End::NotStarted)
+    let report = match &end {
+        End::Status(status) => reports.word(Some(status)),
+        End::Broken(_) | End::Silent | End::NotStarted(_) => reports.word(None),
+    };
+    if let Some(report) = report {
+        return End::NotStarted(report);
+    }
+    pass(reports.rest(), told).await;
+    end
 }
 
 /// Hands the command what it reads, and does to it what else is asked. Never completes, so that the output decides.

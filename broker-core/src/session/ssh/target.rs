@@ -49,6 +49,13 @@ pub enum Credential {
     Key(Secret),
     /// Every identity of the agent at `SSH_AUTH_SOCK`, where there is one, within the server's limit of attempts.
     Agent,
+    /// One identity of that agent, whose file is of no use without it: it is locked, or holds the public key alone.
+    AgentKey {
+        /// The file.
+        path: PathBuf,
+        /// The public key, in the form that goes over the wire (RFC 4253, 6.6).
+        public: Vec<u8>,
+    },
     /// A password; also the answer to the questions of `keyboard-interactive`, where the server asks for that.
     Password(Secret),
 }

@@ -51,6 +51,23 @@ fn control_c_is_the_commands() {
 }
 
 #[test]
+fn control_c_is_ours_while_nobody_answers() {
+    let mut lab = Lab::new();
+    let silent = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    lab.env.check_out(&format!("--test-ssh {}", silent.local_addr().unwrap()));
+    lab.env.set("BROKER_ssh__boot_patience", "0s");
+    let ready = lab.env.work_path("ready");
+    let listening = std::thread::spawn(move || {
+        let connection = silent.accept().unwrap();
+        std::fs::write(ready, "").unwrap();
+        // Until we are hung up on.
+        let _read = std::io::copy(&mut &connection.0, &mut std::io::sink());
+    });
+    typed(&lab, "exec -i -t 0 -- true", "ready; printf '\\003'; sleep 2", ":").passes_on(130);
+    listening.join().unwrap();
+}
+
+#[test]
 fn a_terminal_only_where_it_is_asked_for() {
     let lab = Lab::new();
     lab.check_out("");

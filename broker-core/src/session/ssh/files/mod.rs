@@ -5,8 +5,9 @@ mod incoming;
 mod put;
 mod tar;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -18,6 +19,9 @@ use crate::session::{RemotePath, SessionError, SessionErrorKind, TreeItem};
 
 /// How many clients are kept for the next transfer. Each of them is one of the channels that the server allows.
 const IDLE: usize = 1;
+
+/// How long a channel is waited for before somebody else's client will do as well, or an idle one is given up for a command.
+pub(super) const CROWDED: Duration = Duration::from_millis(200);
 
 /// How many bytes of one transfer are under way at once: enough for a gigabit at 30 ms there and back.
 const UNDER_WAY: usize = 4 * 1024 * 1024;
@@ -31,7 +35,8 @@ const SMALL: u64 = 256 * 1024;
 /// The bits of a mode that people set.
 const PERMISSIONS: u32 = 0o7777;
 
-/// What moves files over one connection. Remembers whether the server has `sftp`.
+/// What moves files over one connection. Remembers whether the server has `sftp`. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Files {
     place: Arc<Place>,
 }
@@ -40,6 +45,8 @@ struct Place {
     connection: Arc<dyn Connection>,
     label: String,
     idle: Mutex<Vec<Arc<Sftp>>>,
+    /// The one that was made last, where it is still in use.
+    latest: Mutex<Weak<Sftp>>,
     no_sftp: AtomicBool,
     tracker: TaskTracker,
 }
@@ -50,6 +57,7 @@ impl Files {
             connection,
             label,
             idle: Mutex::default(),
+            latest: Mutex::default(),
             no_sftp: AtomicBool::new(false),
             tracker: TaskTracker::new(),
         };
@@ -82,6 +90,11 @@ impl Files {
         }
     }
 
+    /// Gives up the channels that are kept for the next transfer.
+    pub(super) fn make_room(&self) {
+        self.place.idle.lock().clear();
+    }
+
     /// Waits until what dropped transfers have left behind is cleared away.
     pub(super) async fn settled(&self) {
         self.place.tracker.close();
@@ -99,12 +112,21 @@ impl Place {
         if let Some(sftp) = idle.filter(|sftp| !sftp.is_over()) {
             return Ok(Some(sftp));
         }
-        let begun = match self.connection.open(Start::Subsystem("sftp")).await {
-            Ok(channel) => Sftp::new(channel, &self.label).await,
-            Err(error) => Err(error),
+        let begin = async {
+            let channel = self.connection.open(Start::Subsystem("sftp")).await?;
+            Sftp::new(channel, &self.label).await
+        };
+        let begun = tokio::select! {
+            begun = begin => begun,
+            // The server may have no channel left until that client's transfer ends, which may be waiting for this one.
+            shared = self.shared() => return Ok(Some(shared)),
         };
         match begun {
-            Ok(sftp) => Ok(Some(Arc::new(sftp))),
+            Ok(sftp) => {
+                let sftp = Arc::new(sftp);
+                *self.latest.lock() = Arc::downgrade(&sftp);
+                Ok(Some(sftp))
+            }
             // Refused, or there is no program behind it.
             Err(error) if self.connection.broken().is_none() && error.kind() != SessionErrorKind::Timeout => {
                 tracing::debug!(host = %self.label, %error, "no sftp here, so that tar has to do.");
@@ -112,6 +134,16 @@ impl Place {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// A client that is in use, after a while. There may never be one.
+    async fn shared(&self) -> Arc<Sftp> {
+        loop {
+            tokio::time::sleep(CROWDED).await;
+            if let Some(sftp) = self.latest.lock().upgrade().filter(|sftp| !sftp.is_over()) {
+                return sftp;
+            }
         }
     }
 

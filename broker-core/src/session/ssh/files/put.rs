@@ -9,16 +9,14 @@ use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
-use super::super::sftp::wire::{CREATE, EXCLUSIVE, WRITE};
+use super::super::sftp::wire::{CREATE, DIRECTORY, EXCLUSIVE, KIND, WRITE};
 use super::super::sftp::{Handle, Sftp};
 use super::incoming::Incoming;
 use super::{FILES_UNDER_WAY, PERMISSIONS, Place, SMALL, UNDER_WAY, parent};
 use crate::id::HostId;
 use crate::session::{EntryKind, RemotePath, SessionError, SessionErrorKind, TreeEntry, TreeItem};
-
-const KIND: u32 = 0o170_000;
-const DIRECTORY: u32 = 0o040_000;
 
 /// How long clearing away may take.
 const CLEARING: Duration = Duration::from_secs(30);
@@ -58,6 +56,7 @@ impl<'a> Tree<'a> {
             let file = File {
                 sftp: Arc::clone(self.sftp),
                 paths: Arc::clone(&self.leftovers.paths),
+                tracker: self.leftovers.place.tracker.clone(),
                 doing: format!("could not write `{path}`"),
                 mode: entry.mode & PERMISSIONS,
                 modified: u32::try_from(entry.modified).unwrap_or(u32::MAX),
@@ -173,6 +172,7 @@ impl<'a> Tree<'a> {
 struct File {
     sftp: Arc<Sftp>,
     paths: Arc<Mutex<HashSet<RemotePath>>>,
+    tracker: TaskTracker,
     path: RemotePath,
     doing: String,
     mode: u32,
@@ -180,13 +180,18 @@ struct File {
 }
 
 impl File {
-    /// A name beside the place, which is cleared away unless it is moved there.
-    fn beside(&self) -> RemotePath {
+    /// A name beside the place that nobody has.
+    fn unused(&self) -> RemotePath {
         let name = format!(".broker-{}", HostId::generate());
-        let beside = match parent(&self.path) {
+        match parent(&self.path) {
             here if here.as_bytes() == b"." => RemotePath::from(name),
             above => above.join(name),
-        };
+        }
+    }
+
+    /// A name beside the place, which is cleared away unless it is moved there.
+    fn beside(&self) -> RemotePath {
+        let beside = self.unused();
         self.paths.lock().insert(beside.clone());
         beside
     }
@@ -198,7 +203,18 @@ impl File {
     }
 
     async fn take_place(&self, beside: &RemotePath) -> Result<(), SessionError> {
-        self.sftp.replace(beside, &self.path, &self.doing).await?;
+        let aside = self.unused();
+        if self.sftp.replaces_at_once() {
+            self.sftp.replace(beside, &self.path, &aside, &self.doing).await?;
+        } else {
+            // In a task of its own: what is dropped between the steps would leave neither file in the place.
+            let (sftp, from, to) = (Arc::clone(&self.sftp), beside.clone(), self.path.clone());
+            let doing = self.doing.clone();
+            let replacing = async move { sftp.replace(&from, &to, &aside, &doing).await };
+            self.tracker.spawn(replacing).await.unwrap_or_else(|_| {
+                Err(SessionError::new(SessionErrorKind::Failed, format!("{}: the engine has ended", self.doing)))
+            })?;
+        }
         self.paths.lock().remove(beside);
         Ok(())
     }

@@ -47,6 +47,9 @@ impl Lab {
     fn shown(&self, credential: &Credential) -> String {
         match credential {
             Credential::Agent => "agent".to_owned(),
+            Credential::AgentKey { path, .. } => {
+                format!("agent's {}", path.strip_prefix(self.home.path()).unwrap_or(path).display())
+            }
             Credential::Password(password) => format!("password {}", password.expose()),
             Credential::Key(key) => format!("key {}", key.expose()),
             Credential::KeyFile { path, passphrase, named } => {
@@ -196,6 +199,27 @@ fn keys_that_the_client_configuration_names() {
 }
 
 #[test]
+fn keys_that_are_of_no_use_without_the_agent() {
+    let mut lab = web();
+    lab.file("card.pub", &key(1));
+    lab.file("only.pub", &key(2));
+    lab.file("plain", "");
+    lab.file(
+        "config",
+        "Host web\n IdentityFile ~/.ssh/card.pub\n IdentityFile ~/.ssh/only\n IdentityFile ~/.ssh/plain\n \
+         IdentitiesOnly yes\n",
+    );
+    assert_eq!(
+        lab.credentials(),
+        ["agent's .ssh/card.pub", "agent's .ssh/only.pub", "named .ssh/plain", "password toor"]
+    );
+    lab.settings.host_ssh_key_filename = Some("~/.ssh/card.pub".into());
+    assert_eq!(lab.credentials(), ["agent's .ssh/card.pub"]);
+    lab.settings.agent = Some(false);
+    assert_eq!(lab.credentials(), ["named .ssh/card.pub"]);
+}
+
+#[test]
 fn host_keys() {
     let policy = |lab: &Lab| match lab.target().unwrap().host_key {
         HostKeyPolicy::AcceptNew => "new".to_owned(),
@@ -303,6 +327,11 @@ fn jump_hosts_are_trusted_by_known_hosts_and_get_no_password() {
     assert_eq!(credentials, ["agent", "found .ssh/id_rsa"]);
     assert!(matches!(gate.host_key, HostKeyPolicy::AcceptNew));
     assert_eq!(gate.limits.patience, Duration::ZERO);
+    // What it has shown at the first contact is asked for, until somebody says better.
+    lab.record.ssh_jump_keys.insert("gate:22".to_owned(), key(3));
+    assert!(matches!(jump(&lab).host_key, HostKeyPolicy::Pinned(pin) if pin.to_string() == key(3)));
+    lab.record.ssh_jump_keys.insert("gate:22".to_owned(), "rubbish".to_owned());
+    assert_eq!(lab.target().unwrap_err().kind(), SessionErrorKind::HostKey);
     lab.file("known_hosts", &format!("gate {}\n", key(2)));
     assert!(matches!(jump(&lab).host_key, HostKeyPolicy::Strict(_)));
     // A pin is the host's own.

@@ -290,19 +290,49 @@ impl Sftp {
         self.done(request, doing).await
     }
 
-    /// Moves a file to a place, over what is there.
-    pub(super) async fn replace(&self, from: &RemotePath, to: &RemotePath, doing: &str) -> Result<(), SessionError> {
+    /// Whether [`replace`](Self::replace) is one step, which cannot be seen half done.
+    pub(super) fn replaces_at_once(&self) -> bool {
+        self.replaces
+    }
+
+    /// Moves a file to a place, over what is there. Where the server cannot do that in one step, what is there is moved
+    /// to `aside` and removed when the new file is in its place; else it is moved back.
+    pub(super) async fn replace(
+        &self,
+        from: &RemotePath,
+        to: &RemotePath,
+        aside: &RemotePath,
+        doing: &str,
+    ) -> Result<(), SessionError> {
         if self.replaces {
             let request = |id| Request::new(Kind::Extended, id).text(b"posix-rename@openssh.com");
             return self.done(|id| request(id).text(from.as_bytes()).text(to.as_bytes()), doing).await;
         }
-        let rename = || self.done(|id| Request::new(Kind::Rename, id).text(from.as_bytes()).text(to.as_bytes()), doing);
-        if rename().await.is_ok() {
-            return Ok(());
+        // A rename of version 3 replaces nothing, and does not say why it was refused.
+        let Err(error) = self.rename(from, to, doing).await else { return Ok(()) };
+        let in_the_way = self.lstat(to, doing).await.ok().and_then(|there| there.mode);
+        if in_the_way.is_none_or(|mode| mode & wire::KIND == wire::DIRECTORY)
+            || self.rename(to, aside, doing).await.is_err()
+        {
+            return Err(error);
         }
-        // A rename of version 3 replaces nothing. What is in the way goes first, unless it is a directory.
-        self.remove(to, doing).await?;
-        rename().await
+        if let Err(error) = self.rename(from, to, doing).await {
+            return Err(match self.rename(aside, to, doing).await {
+                Ok(()) => error,
+                Err(_) => {
+                    let message = format!("what was there before is now `{aside}`, and could not be moved back");
+                    SessionError::new(error.kind(), message).source(error)
+                }
+            });
+        }
+        if let Err(error) = self.remove(aside, doing).await {
+            tracing::warn!(host = %self.label, %error, "what `{to}` was before is left as `{aside}`.");
+        }
+        Ok(())
+    }
+
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, doing: &str) -> Result<(), SessionError> {
+        self.done(|id| Request::new(Kind::Rename, id).text(from.as_bytes()).text(to.as_bytes()), doing).await
     }
 }
 

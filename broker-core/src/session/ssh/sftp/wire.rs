@@ -34,6 +34,10 @@ pub(in crate::session::ssh) const WRITE: u32 = 0x02;
 pub(in crate::session::ssh) const CREATE: u32 = 0x08;
 pub(in crate::session::ssh) const EXCLUSIVE: u32 = 0x20;
 
+/// The bits of a mode that tell what kind of thing it is of, and what they are of a directory.
+pub(in crate::session::ssh) const KIND: u32 = 0o170_000;
+pub(in crate::session::ssh) const DIRECTORY: u32 = 0o040_000;
+
 /// What a server says about a file. What it does not say is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::session::ssh) struct Attributes {

@@ -6,7 +6,7 @@ mod channel;
 
 use std::borrow::Cow;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use super::super::dial::{Dialler, Patience, Refused as NotYet, place};
 use super::super::host_key::HostKey;
 use super::super::one_each::mixes_up_commands;
 use super::super::target::SshTarget;
+use super::Contact;
 use crate::session::{SessionError, SessionErrorKind};
 
 /// How much of a channel's output may be on its way, in bytes, and how large a packet of it is.
@@ -41,7 +42,7 @@ const ROOM_AGAIN: Duration = Duration::from_millis(500);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Connects and logs in, again and again where the machine may be booting.
-pub(super) async fn connect(target: &SshTarget) -> Result<(Arc<dyn Connection>, HostKey), SessionError> {
+pub(super) async fn connect(target: &SshTarget) -> Result<Contact, SessionError> {
     let mut patience = Patience::new(target);
     let dialler = Dialler::new(target).await?;
     let shared_target = Arc::new(target.clone());
@@ -50,7 +51,7 @@ pub(super) async fn connect(target: &SshTarget) -> Result<(Arc<dyn Connection>, 
             Ok(socket) => {
                 let work = runtime()?.spawn(attempt(socket, Arc::clone(&shared_target)));
                 match AbortOnDropHandle::new(work).await {
-                    Ok(Ok((connection, key))) => return Ok((Arc::new(connection), key)),
+                    Ok(Ok((connection, key))) => return Ok((Arc::new(connection), key, dialler.gates())),
                     Ok(Err(refused)) => refused,
                     Err(error) => {
                         let message = format!("connecting to `{}` was cut off", target.label);
@@ -93,23 +94,26 @@ async fn attempt(socket: OwnedFd, target: Arc<SshTarget>) -> Result<(RusshConnec
             let message = format!("cannot use the connection to `{}`", target.label);
             NotYet::Finally(SessionError::new(SessionErrorKind::Local, message).source(error))
         })?;
-        if let Socket::Tcp(stream) = &socket {
-            // The library keeps the server's name for itself. Where it says something before that, it is not known.
-            let mut beginning = [0; 64];
-            let said = stream.peek(&mut beginning).await.unwrap_or_default();
-            shared.mixes_up_commands.store(mixes_up_commands(&beginning[..said]), Ordering::Relaxed);
-        }
+        // The library keeps the server's name for itself. Where it says something before that, it is not known.
+        let said = socket.peek().await;
+        shared.is_server.store(said.starts_with(b"SSH-"), Ordering::Relaxed);
+        shared.mixes_up_commands.store(mixes_up_commands(&said), Ordering::Relaxed);
         let begun = match socket {
             Socket::Tcp(stream) => russh::client::connect_stream(config, stream, checker).await,
             Socket::Unix(stream) => russh::client::connect_stream(config, stream, checker).await,
         };
-        let mut handle = begun.map_err(|error| error.told(&target))?;
+        let mut handle = begun.map_err(|error| error.told(&target, shared.is_server.load(Ordering::Relaxed)))?;
         auth::log_in(&mut handle, &target, &shared).await.map_err(NotYet::Finally)?;
         Ok(handle)
     };
     let handle = tokio::time::timeout(limit, handshake).await.unwrap_or_else(|_| {
-        let message = format!("logging in to `{}` takes longer than {limit:?}", target.label);
-        Err(NotYet::Yet(SessionError::new(SessionErrorKind::Timeout, message)))
+        if shared.is_server.load(Ordering::Relaxed) {
+            let message = format!("logging in to `{}` takes longer than {limit:?}", target.label);
+            return Err(NotYet::Finally(SessionError::new(SessionErrorKind::Timeout, message)));
+        }
+        let at = format!("`{}` at `{}`", target.label, place(&target));
+        let message = format!("{at} does not say within {limit:?} that it is an SSH server");
+        Err(NotYet::Yet(SessionError::new(SessionErrorKind::Unreachable, message)))
     })?;
     let key = shared.key.lock().clone().ok_or_else(|| {
         let message = format!("`{}` has shown no host key that can be read", target.label);
@@ -134,6 +138,20 @@ impl Socket {
         let unix = std::os::unix::net::UnixStream::from(OwnedFd::from(tcp));
         unix.set_nonblocking(true)?;
         tokio::net::UnixStream::from_std(unix).map(Self::Unix)
+    }
+
+    /// The beginning of what the other side says, which is left there to be read.
+    async fn peek(&self) -> Vec<u8> {
+        let mut beginning = [0; 64];
+        let look = |socket: BorrowedFd<'_>, beginning: &mut [u8]| {
+            Ok(rustix::net::recv(socket, beginning, rustix::net::RecvFlags::PEEK)?.0)
+        };
+        let readable = tokio::io::Interest::READABLE;
+        let said = match self {
+            Self::Tcp(stream) => stream.async_io(readable, || look(stream.as_fd(), &mut beginning)).await,
+            Self::Unix(stream) => stream.async_io(readable, || look(stream.as_fd(), &mut beginning)).await,
+        };
+        beginning.get(..said.unwrap_or_default()).unwrap_or_default().to_vec()
     }
 }
 
@@ -199,6 +217,8 @@ struct Shared {
     open: Mutex<usize>,
     closed: Notify,
     mixes_up_commands: AtomicBool,
+    /// Whether the other side has said that it is an SSH server.
+    is_server: AtomicBool,
     /// Whether a command was given up before it had ended.
     gave_up: AtomicBool,
 }
@@ -223,7 +243,7 @@ impl From<russh::Error> for Refused {
 }
 
 impl Refused {
-    fn told(self, target: &SshTarget) -> NotYet {
+    fn told(self, target: &SshTarget, is_server: bool) -> NotYet {
         let at = format!("`{}` at `{}`", target.label, place(target));
         match self {
             Self::Key(error) => NotYet::Finally(error),
@@ -235,7 +255,8 @@ impl Refused {
             // Whoever hangs up at the beginning may be a machine that boots, or what stands in front of one.
             Self::Library(error) => {
                 let message = format!("no SSH connection to {at}");
-                NotYet::Yet(SessionError::new(SessionErrorKind::Unreachable, message).source(error))
+                let error = SessionError::new(SessionErrorKind::Unreachable, message).source(error);
+                if is_server { NotYet::Finally(error) } else { NotYet::Yet(error) }
             }
         }
     }

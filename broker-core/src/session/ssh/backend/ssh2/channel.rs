@@ -1,6 +1,5 @@
 //! One open channel, and what moves on it.
 
-use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -10,10 +9,11 @@ use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio_util::sync::PollSender;
 
-use super::code::{Meaning, meaning};
+use super::code::{Meaning, is_again, meaning};
+use super::handle::Handle;
 use super::socket::Socket;
+use crate::session::SessionError;
 use crate::session::ssh::connection::{Channel, FromRemote, ToRemote};
-use crate::session::{ExitStatus, SessionError};
 
 /// So many messages wait on either side of a channel until somebody takes them.
 const QUEUE: usize = 8;
@@ -24,7 +24,8 @@ const BURST: usize = 8;
 /// How long what was said before a channel was dropped may take to be sent, where the server takes nothing.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// The stream of the standard error.
+/// The streams of the two outputs.
+pub(super) const STDOUT: i32 = 0;
 const STDERR: i32 = 1;
 
 /// The connection is of no more use, for this reason; none where it is not known yet.
@@ -62,7 +63,7 @@ pub(super) enum Turn {
 
 /// One channel.
 pub(super) struct Pump {
-    channel: ssh2::Channel,
+    channel: Handle,
     kind: Kind,
     input: Input,
     output: Output,
@@ -100,7 +101,7 @@ struct Output {
 
 impl Pump {
     /// A channel, and the other ends of its queues.
-    pub(super) fn new(channel: ssh2::Channel, kind: Kind) -> (Self, Channel) {
+    pub(super) fn new(channel: Handle, kind: Kind) -> (Self, Channel) {
         let (input, from_caller) = mpsc::channel(QUEUE);
         let (to_caller, output) = mpsc::channel(QUEUE + 1);
         let last = to_caller.clone().try_reserve_owned().ok();
@@ -117,7 +118,7 @@ impl Pump {
     }
 
     /// A channel that is only to be closed.
-    pub(super) fn closing(channel: ssh2::Channel, kind: Kind) -> Self {
+    pub(super) fn closing(channel: Handle, kind: Kind) -> Self {
         let (mut pump, unused) = Self::new(channel, kind);
         drop(unused);
         pump.input.over = true;
@@ -176,13 +177,13 @@ impl Pump {
     /// Takes both outputs, as far as there is room for them.
     fn read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Result<bool, Broken> {
         let mut moved = false;
-        for (id, made) in [(0, FromRemote::Stdout as fn(Bytes) -> FromRemote), (STDERR, FromRemote::Stderr)] {
+        for (id, made) in [(STDOUT, FromRemote::Stdout as fn(Bytes) -> FromRemote), (STDERR, FromRemote::Stderr)] {
             let wanted = self.state == State::Open;
             let room = !wanted || matches!(self.output.queue.poll_reserve(cx), Poll::Ready(Ok(())));
             // A read of nothing is not idle: libssh2 goes on with what it has begun, and takes in what has arrived for
             // the other channels.
             let room = if room { &mut *buffer } else { &mut [] };
-            match again(self.channel.stream(id).read(room))? {
+            match again(self.channel.read(id, room))? {
                 Poll::Ready(0) | Poll::Pending => {}
                 Poll::Ready(read) => {
                     moved = true;
@@ -205,13 +206,11 @@ impl Pump {
             let sent = match front {
                 ToRemote::Data(data) if data.is_empty() => Poll::Ready(0),
                 // libssh2 would forget that it waits for the socket.
-                ToRemote::Data(_) if !begun && self.channel.write_window().remaining == 0 => break,
+                ToRemote::Data(_) if !begun && !self.channel.takes_bytes() => break,
                 ToRemote::Data(data) => again(self.channel.write(data))?,
                 ToRemote::Eof if !socket.has_room() => break,
                 ToRemote::Eof => call(self.channel.send_eof())?.map(|()| 0),
-                ToRemote::Resize(size) => {
-                    call(self.channel.request_pty_size(size.columns.into(), size.rows.into(), None, None))?.map(|()| 0)
-                }
+                ToRemote::Resize(size) => call(self.channel.resize(*size))?.map(|()| 0),
             };
             match sent {
                 Poll::Pending => {
@@ -236,19 +235,15 @@ impl Pump {
 
     /// Whether the server has closed the channel, and all that came out of it has been taken.
     fn is_closed(&mut self) -> Result<bool, Broken> {
-        Ok(!self.input.begun && self.channel.eof() && call(self.channel.wait_close())?.is_ready())
+        Ok(!self.input.begun && self.channel.is_at_end() && call(self.channel.wait_closed())?.is_ready())
     }
 
-    /// Says how the command ended.
+    /// Says how the command ended, as far as the server did: one that is cut off has no status, and was no success.
     fn end(&mut self) {
         if self.kind == Kind::Session
+            && let Some(status) = self.channel.end()
             && let Some(last) = self.output.last.take()
         {
-            let signal = self.channel.exit_signal().ok().and_then(|signal| signal.exit_signal);
-            let status = match signal {
-                Some(name) => ExitStatus::Signal(name),
-                None => ExitStatus::Code(self.channel.exit_status().unwrap_or_default()),
-            };
             drop(last.send(FromRemote::Ended(status)));
         }
         self.close();
@@ -265,14 +260,14 @@ impl Pump {
     fn finish(&mut self, socket: &mut Socket, moved: bool) -> Result<Turn, Broken> {
         // A window that is being widened must be brought to its end: nothing else gets through before. Reading, which
         // has begun with that, is no way to do it where there is nothing left to read.
-        let settled = call(self.channel.adjust_receive_window(0, false))?.is_ready();
+        let settled = call(self.channel.settle_window())?.is_ready();
         // The first of the two packets of a close must go out in one piece.
         if settled && socket.has_room() {
             if call(self.channel.close())?.is_ready() {
                 return Ok(Turn::Over);
             }
         } else {
-            again(self.channel.read(&mut []))?.is_ready();
+            again(self.channel.read(STDOUT, &mut []))?.is_ready();
         }
         Ok(if moved { Turn::Moved } else { Turn::Idle })
     }
@@ -343,10 +338,10 @@ fn call<T>(outcome: Result<T, ssh2::Error>) -> Result<Poll<T>, Broken> {
 }
 
 /// The same for reading and writing, where what else can be wrong is always the connection.
-pub(super) fn again(outcome: io::Result<usize>) -> Result<Poll<usize>, Broken> {
+pub(super) fn again(outcome: Result<usize, ssh2::Error>) -> Result<Poll<usize>, Broken> {
     match outcome {
         Ok(bytes) => Ok(Poll::Ready(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Poll::Pending),
+        Err(error) if is_again(&error) => Ok(Poll::Pending),
         Err(_) => Err(Broken(None)),
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ssh2::{KeyboardInteractivePrompt, Prompt, Session};
 
+use super::super::agents_answer;
+use super::super::questions::Answers;
 use super::code::{Meaning, meaning};
 use super::handshake::{Beginning, Stop};
 use super::key_file::{self, Unusable};
@@ -94,6 +96,7 @@ impl Login<'_, '_> {
                     let later = credentials[index + 1..].iter().filter(|other| **other != Credential::Agent).count();
                     self.agent(only_one, later)?
                 }
+                Credential::AgentKey { path, public } => self.agent_key(path, public)?,
                 Credential::Password(password) => self.password(password)?,
             };
             match answer {
@@ -182,23 +185,27 @@ impl Login<'_, '_> {
         self.attempt(what, || session.userauth_pubkey_memory(user, None, text.expose(), None))
     }
 
-    /// Tries the identities of the agent, and leaves an attempt for each of the credentials that come later.
-    fn agent(&mut self, alone: bool, later: usize) -> Result<Answer, End> {
-        let no = |reason: &str| Ok(Answer::No(format!("agent ({reason})")));
+    /// The agent and what it holds, or why there is nothing to be had of it.
+    fn identities(&self) -> Result<(ssh2::Agent, Vec<ssh2::PublicKey>), String> {
         let path = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let session = self.session;
+        let Some(path) = path else { return Err("none is running: `SSH_AUTH_SOCK` is not set".to_owned()) };
         let ask = || -> Result<(ssh2::Agent, Vec<ssh2::PublicKey>), ssh2::Error> {
-            let mut agent = session.agent()?;
+            let mut agent = self.session.agent()?;
             agent.connect()?;
             agent.list_identities()?;
             let identities = agent.identities()?;
             Ok((agent, identities))
         };
-        let (agent, identities) = match (path, ask()) {
-            (None, _) if alone => return no("none is running: `SSH_AUTH_SOCK` is not set"),
-            (Some(path), Err(_)) if alone => return no(&format!("does not answer at `{}`", path.display())),
-            (None, _) | (_, Err(_)) => return Ok(Answer::Nothing),
-            (Some(_), Ok(found)) => found,
+        ask().map_err(|_| format!("does not answer at `{}`", path.display()))
+    }
+
+    /// Tries the identities of the agent, and leaves an attempt for each of the credentials that come later.
+    fn agent(&mut self, alone: bool, later: usize) -> Result<Answer, End> {
+        let no = |reason: &str| Ok(Answer::No(format!("agent ({reason})")));
+        let (agent, identities) = match self.identities() {
+            Ok(found) => found,
+            Err(reason) if alone => return no(&reason),
+            Err(_) => return Ok(Answer::Nothing),
         };
         if identities.is_empty() {
             return no("holds no identities");
@@ -218,15 +225,25 @@ impl Login<'_, '_> {
                 _ => refused += 1,
             }
         }
-        let all = identities.len();
-        let identities = if all == 1 { "identity" } else { "identities" };
-        if refused == all {
-            no(&format!("{all} {identities} refused"))
-        } else {
-            no(&format!(
-                "{refused} of {all} {identities} refused, the others not tried: the server allows no more attempts"
-            ))
+        Ok(Answer::No(agents_answer(refused, identities.len())))
+    }
+
+    /// One identity of the agent.
+    fn agent_key(&mut self, path: &Path, public: &[u8]) -> Result<Answer, End> {
+        let what = format!("agent's key `{}`", path.display());
+        let no = |reason: &str| Ok(Answer::No(format!("{what} ({reason})")));
+        let (agent, identities) = match self.identities() {
+            Ok(found) => found,
+            Err(reason) => return no(&format!("only the agent can use it, and {reason}")),
+        };
+        let Some(identity) = identities.iter().find(|identity| identity.blob() == public) else {
+            return no("only the agent can use it, and does not hold it");
+        };
+        if !self.offers("publickey") {
+            return no("not tried: the server takes no keys");
         }
+        let user = self.user;
+        self.attempt(&what, || agent.userauth(user, identity))
     }
 
     fn password(&mut self, password: &Secret) -> Result<Answer, End> {
@@ -247,11 +264,11 @@ impl Login<'_, '_> {
             }
         }
         if self.offers("keyboard-interactive") {
-            let mut answers = Answers { password, wants_change: false };
+            let mut answers = Answers::new(password);
             let call = || session.userauth_keyboard_interactive(user, &mut answers);
             match self.attempt("keyboard-interactive", call)? {
                 Answer::In => return Ok(Answer::In),
-                Answer::No(_) if answers.wants_change => {
+                Answer::No(_) if answers.wants_change() => {
                     said.push("keyboard-interactive (the password has expired and must be changed)".to_owned());
                 }
                 Answer::No(what) => said.push(what),
@@ -281,42 +298,8 @@ impl Login<'_, '_> {
     }
 }
 
-/// Answers the questions of `keyboard-interactive`.
-struct Answers<'a> {
-    password: &'a Secret,
-    /// Whether a new password was asked for.
-    wants_change: bool,
-}
-
 impl KeyboardInteractivePrompt for Answers<'_> {
     fn prompt<'b>(&mut self, _user: &str, _instructions: &str, prompts: &[Prompt<'b>]) -> Vec<String> {
-        let mut answer = |prompt: &Prompt<'b>| {
-            let text = prompt.text.to_lowercase();
-            self.wants_change |= text.contains("new ") && text.contains("password");
-            // A question whose answer may be seen does not ask for the password.
-            if prompt.echo || self.wants_change { String::new() } else { self.password.expose().to_owned() }
-        };
-        prompts.iter().map(&mut answer).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use super::*;
-
-    #[test]
-    fn only_hidden_questions_get_the_password_and_never_as_a_new_one() {
-        let password = Secret::new("secret");
-        let mut answers = Answers { password: &password, wants_change: false };
-        let ask = |text, echo| [Prompt { text: Cow::Borrowed(text), echo }];
-        assert_eq!(answers.prompt("", "", &ask("Password: ", false)), ["secret"]);
-        assert_eq!(answers.prompt("", "", &ask("Favourite colour: ", true)), [""]);
-        assert_eq!(answers.prompt("", "", &[]), [""; 0]);
-        assert!(!answers.wants_change);
-        assert_eq!(answers.prompt("", "", &ask("New password: ", false)), [""]);
-        assert!(answers.wants_change);
-        assert_eq!(answers.prompt("", "", &ask("Retype new password: ", false)), [""]);
+        prompts.iter().map(|prompt| self.answer(&prompt.text, prompt.echo)).collect()
     }
 }

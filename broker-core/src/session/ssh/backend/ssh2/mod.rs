@@ -2,12 +2,13 @@
 //!
 //! The thread owns everything of libssh2's, which never blocks: `handshake.rs` and `login.rs` connect and log in,
 //! `thread.rs` then moves what there is to move on all channels in turn and sleeps in between. `opening.rs` opens
-//! channels one after the other, `channel.rs` is one of them, `socket.rs` is what the thread waits for, and `ear.rs` tells
-//! whether the wait would miss something.
+//! channels one after the other, `channel.rs` is one of them, by the calls of `handle.rs`; `socket.rs` is what the thread
+//! waits for, and `ear.rs` tells whether the wait would miss something.
 
 mod channel;
 mod code;
 mod ear;
+mod handle;
 mod handshake;
 mod key_file;
 mod login;
@@ -33,16 +34,17 @@ use super::super::connection::{Channel, Connection, Start, Takes};
 use super::super::dial::{Dialler, Patience, Refused};
 use super::super::host_key::HostKey;
 use super::super::target::SshTarget;
+use super::Contact;
 use crate::session::{SessionError, SessionErrorKind};
 
 /// Connects and logs in, again and again where the machine may be booting.
-pub(super) async fn connect(target: &SshTarget) -> Result<(Arc<dyn Connection>, HostKey), SessionError> {
+pub(super) async fn connect(target: &SshTarget) -> Result<Contact, SessionError> {
     let mut patience = Patience::new(target);
     let dialler = Dialler::new(target).await?;
     loop {
         let refused = match dialler.dial().await {
             Ok(socket) => match attempt(target, socket).await {
-                Ok((connection, key)) => return Ok((Arc::new(connection), key)),
+                Ok((connection, key)) => return Ok((Arc::new(connection), key, dialler.gates())),
                 Err(refused) => refused,
             },
             Err(refused) => refused,
