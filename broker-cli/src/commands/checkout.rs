@@ -43,7 +43,10 @@ pub(super) fn tell(app: &App<'_>, outcomes: Vec<Result<Host, CheckoutFailure>>) 
         }
     }
     for number in left {
-        decide(app, number)?;
+        // What is said of the hosts counts, whatever comes of that.
+        if let Err(Failure(more)) = decide(app, number) {
+            failures.extend(more);
+        }
     }
     if given_up > 0 {
         app.console.note(&format!("given up with the one that failed, and gone: {}", hosts(given_up)));
