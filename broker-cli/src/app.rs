@@ -9,7 +9,7 @@ use std::time::Duration;
 use broker::inventory::{HostRecord, Secrets};
 use broker::provider::{ProviderFactory, ProviderInfo};
 use broker::settings::{BrokerDirectory, LogLevel, Settings};
-use broker::{Broker, Builder, Choice, Error, Host};
+use broker::{Broker, Builder, Choice, Error, Host, Step};
 use clap::FromArgMatches;
 use dialoguer::Confirm;
 use jiff::Timestamp;
@@ -291,10 +291,10 @@ impl<'a> App<'a> {
                         }
                         Some(_) => leave(cut),
                     },
-                    Ok(step) = steps.recv() => progress.step(step),
+                    Ok(step) = steps.recv() => self.take_in(&mut progress, step),
                     outcome = &mut work => {
                         while let Ok(step) = steps.try_recv() {
-                            progress.step(step);
+                            self.take_in(&mut progress, step);
                         }
                         return outcome;
                     }
@@ -303,6 +303,13 @@ impl<'a> App<'a> {
             }
         };
         runtime()?.block_on(work)
+    }
+
+    fn take_in(&self, progress: &mut Progress, told: broker::Progress) {
+        match told.step {
+            Step::Told(key, value) => self.report.put(key, value),
+            _ => progress.step(told),
+        }
     }
 
     /// Runs work on hosts that can be dropped at any time: that is what Ctrl-C and SIGTERM do. What still runs on the

@@ -444,12 +444,23 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the provider or its instance does not exist, or cannot answer.
-    pub async fn query(&self, provider: &str, instance: Option<&str>, query: Query) -> Result<Table> {
+    /// If the provider or its instance does not exist, or cannot answer; if the filter asks for a column that the answer
+    /// does not have.
+    pub async fn query(&self, provider: &str, instance: Option<&str>, mut query: Query) -> Result<Table> {
         let doing = format!("could not look up `{}` of provider `{provider}`", query.name);
         let provider = self.instance(provider, instance).await?.provider;
+        let (filter, limit) = (query.filter.take(), query.limit);
+        if filter.is_some() {
+            // What is wanted may come last.
+            query.limit = Some(usize::MAX);
+        }
         let answer = engine::call_while_wanted("looking something up", async move { provider.query(&query).await });
-        answer.await?.map_err(|source| Error::Provider { doing, source })
+        let mut table = answer.await?.map_err(|source| Error::Provider { doing, source })?;
+        if let Some(filter) = filter {
+            table = filtered(table, &filter)?;
+            table.rows.truncate(limit.unwrap_or(usize::MAX));
+        }
+        Ok(table)
     }
 
     /// What a request comes to, with its nick resolved and the defaults filled in. Asks nobody.
@@ -891,7 +902,7 @@ pub(crate) async fn make_one<H: Hold>(
             Err(give_up(core, batch, record, error.into(), Leftover::Made).await)
         }
         Err(Asked::CutOff(error)) => {
-            let settled = batch.provider.settle_time();
+            let settled = batch.provider.settle_time(&record);
             Err(give_up(core, batch, record, error.into(), Leftover::Look { settled }).await)
         }
     }
@@ -956,7 +967,7 @@ async fn run_action(core: Arc<Core>, batch: Batch<Host>, cancel: CancellationTok
     let undone = async {
         let endpoint = engine::caught(batch.provider.endpoint()).await?;
         let record = draft(&order, &batch, &endpoint, &owner);
-        engine::undo(batch.provider.as_ref(), &record, batch.provider.settle_time()).await
+        engine::undo(batch.provider.as_ref(), &record, batch.provider.settle_time(&record)).await
     };
     match tokio::time::timeout(UNDO_LIMIT, undone).await {
         Ok(Ok(_)) => {}
@@ -966,6 +977,20 @@ async fn run_action(core: Arc<Core>, batch: Batch<Host>, cancel: CancellationTok
         Err(_) => tracing::warn!(id = %order.id, "what the action left could not be released in time"),
     }
     Err(wrap(error))
+}
+
+/// The rows of an answer that a filter selects.
+fn filtered(table: Table, filter: &Filter) -> Result<Table> {
+    let object = |row: &Vec<String>| -> Map<String, Value> {
+        table.columns.iter().cloned().zip(row.iter().cloned().map(Value::String)).collect()
+    };
+    let objects: Vec<_> = table.rows.iter().map(object).collect();
+    let selection = filter.select(&objects, &table.columns, Timestamp::now())?;
+    for note in selection.notes {
+        tracing::warn!("{note}");
+    }
+    let rows = selection.indices.into_iter().filter_map(|index| table.rows.get(index).cloned()).collect();
+    Ok(Table { rows, ..table })
 }
 
 async fn extend_one(core: &Arc<Core>, record: HostRecord, wanted: &Extension) -> Result<HostRecord> {
@@ -1095,6 +1120,11 @@ impl OrderLink for Recorded {
         self.core.tell(&record, Step::Doing(message));
     }
 
+    fn told(&self, _id: HostId, key: &'static str, value: Value) {
+        let record = self.record.lock().clone();
+        self.core.tell(&record, Step::Told(key, value));
+    }
+
     async fn session(&self, facts: HostFacts) -> Result<Arc<dyn Session>, SessionError> {
         let mut record = self.record.lock().clone();
         record.absorb(facts);
@@ -1126,6 +1156,11 @@ impl OrderLink for Unrecorded {
 
     fn progress(&self, id: HostId, message: String) {
         self.core.announce(Progress { id, number: None, host: self.wanted.clone(), step: Step::Doing(message) });
+    }
+
+    fn told(&self, id: HostId, key: &'static str, value: Value) {
+        let step = Step::Told(key, value);
+        self.core.announce(Progress { id, number: None, host: self.wanted.clone(), step });
     }
 
     async fn session(&self, _facts: HostFacts) -> Result<Arc<dyn Session>, SessionError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -349,6 +350,8 @@ pub enum Step {
     Ordered,
     /// The provider says something about its work.
     Doing(String),
+    /// The provider tells programs something about the order, under a key of its own: what `broker --output-file` has.
+    Told(&'static str, Value),
     /// It can be used.
     Ready,
     /// It could not be checked out.

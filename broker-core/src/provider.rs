@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{ArgValue, Args};
+use crate::filter::Filter;
 use crate::host::LogRequest;
 use crate::id::HostId;
 use crate::inventory::{HostRecord, Owner};
@@ -134,9 +135,10 @@ pub trait Provider: Send + Sync {
     /// If the provider cannot tell, for instance because it is not reachable.
     async fn find(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError>;
 
-    /// How long after a call was cut off what it asked for may still come to be. What a broken checkout left behind is
-    /// looked for until then.
-    fn settle_time(&self) -> Duration {
+    /// How long after a call was cut off what it asked for may still come to be. What a broken checkout of this host left
+    /// behind is looked for until then.
+    fn settle_time(&self, host: &HostRecord) -> Duration {
+        let _unused = host;
         Duration::from_secs(5)
     }
 
@@ -351,6 +353,7 @@ pub(crate) trait OrderLink: Send + Sync {
     async fn made(&self, id: HostId, handle: Value) -> Result<(), ProviderError>;
     async fn known(&self, id: HostId, facts: HostFacts) -> Result<(), ProviderError>;
     fn progress(&self, id: HostId, message: String);
+    fn told(&self, id: HostId, key: &'static str, value: Value);
     async fn session(&self, facts: HostFacts) -> Result<Arc<dyn Session>, SessionError>;
 }
 
@@ -375,6 +378,8 @@ impl Order {
             }
 
             fn progress(&self, _: HostId, _: String) {}
+
+            fn told(&self, _: HostId, _: &'static str, _: Value) {}
 
             async fn session(&self, _: HostFacts) -> Result<Arc<dyn Session>, SessionError> {
                 Err(no_session())
@@ -428,6 +433,12 @@ impl Order {
     /// Tells whoever waits what is going on, in a few words without a full stop: `pulling layer 3 of 9`.
     pub fn progress(&self, message: impl Into<String>) {
         self.link.progress(self.id, message.into());
+    }
+
+    /// Tells programs something about the order that is no fact of its host: `broker --output-file` has it under this key,
+    /// where the last one of a command counts.
+    pub fn tell(&self, key: &'static str, value: impl Into<Value>) {
+        self.link.told(self.id, key, value.into());
     }
 
     /// Opens a session on the host in the making, as one will be opened on the finished host of these facts: for what has
@@ -563,10 +574,13 @@ pub struct Scope {
     pub argument: Option<String>,
     /// Whether what other users made is wanted too. Without an argument a provider that many share lists the user's own.
     pub everyone: bool,
+    /// What the inventory has of this instance's hosts: of one that has not changed since, nothing needs to be asked again.
+    /// Filled in by Broker.
+    pub known: Vec<Arc<HostRecord>>,
 }
 
 /// A question about what a provider offers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Query {
     /// The query's name, with underscores.
     pub name: String,
@@ -574,6 +588,10 @@ pub struct Query {
     pub value: Option<String>,
     /// Further arguments.
     pub args: Args,
+    /// Which rows of the answer are wanted, by their columns. Providers leave that to Broker.
+    pub filter: Option<Filter>,
+    /// How many rows of a list are wanted at the most; what the settings say if nothing is said.
+    pub limit: Option<usize>,
 }
 
 /// The answer to a query.

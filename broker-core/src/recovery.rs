@@ -67,7 +67,7 @@ pub(crate) async fn settle(core: &Arc<Core>, mut record: HostRecord) -> Result<H
 /// Whether the provider has had the time to finish what the record's owner last asked it for.
 pub(crate) fn is_settled(record: &HostRecord, provider: &dyn Provider) -> bool {
     let age = Timestamp::now().duration_since(record.at);
-    Duration::try_from(age).is_ok_and(|age| age >= provider.settle_time())
+    Duration::try_from(age).is_ok_and(|age| age >= provider.settle_time(record))
 }
 
 /// What a host is to be, whose owner died while it was making or releasing it, by what the provider has of it. Nothing,

@@ -1,8 +1,9 @@
 //! What the inventory says, beside what a provider says: to settle the one with the other, or to show where they differ.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::broker::Broker;
@@ -118,45 +119,100 @@ pub(crate) async fn look(core: &Arc<Core>, asked: &Asked, scope: &Scope) -> Resu
     let Asked { name, instance, provider } = asked;
     let wrap = |source| asked.failed(source);
     let endpoint = engine::caught(provider.endpoint()).await.map_err(wrap)?;
-    let mut listed = engine::caught(provider.list(scope)).await.map_err(wrap)?;
+    let known = core.inventory().load().await?.records;
+    let known = known.into_iter().filter(|record| asked.has_made(record, &endpoint)).collect();
+    let mut listed = engine::caught(provider.list(&Scope { known, ..scope.clone() })).await.map_err(wrap)?;
     // Read after the provider was asked: a host that was checked out in between is in here, and not in there.
     let known = core.inventory().load().await?.records;
-    let ours = |record: &&Arc<HostRecord>| asked.has_made(record, &endpoint);
-    // Of two hosts of one name neither is known to be the one that was meant.
-    let names: Vec<_> =
-        listed.iter().filter(|found| found.broker_id.is_none()).map(|found| found.facts.name.clone()).collect();
-    let is_unique = |found: &Found| names.iter().filter(|name| **name == found.facts.name).count() == 1;
-    let has_twin =
-        |record: &HostRecord| known.iter().filter(ours).any(|other| other.id != record.id && other.name == record.name);
-    let record_of = |found: &Found| {
-        let mut records = known.iter().filter(ours);
-        match found.broker_id {
-            Some(id) => records.find(|record| record.id == id),
-            // One that was made by us carries its id; only what came from elsewhere goes by its name.
-            None => records.find(|record| {
-                let may_be = record.owner.is_none() || provider.knows_hosts_by_name() && !has_twin(record);
-                may_be && record.name.is_some() && record.name == found.facts.name && is_unique(found)
-            }),
+    let (held, drafts) = {
+        let records = Records::of(&known, asked, &endpoint);
+        // Of two hosts of one name neither is known to be the one that was meant.
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        for name in listed.iter().filter(|found| found.broker_id.is_none()).filter_map(|found| name_of(found)) {
+            *names.entry(name).or_default() += 1;
         }
-    };
-    let mut held = Vec::new();
-    let mut not_held = Vec::new();
-    for found in listed.drain(..) {
-        match record_of(&found) {
-            Some(record) => held.push((Arc::clone(record), found)),
-            // Known under another instance or endpoint.
-            None if found.broker_id.is_some_and(|id| known.iter().any(|record| record.id == id)) => {}
-            None => {
-                let draft = draft_of(&found, name, instance.as_ref(), &endpoint);
-                // One of ours may have been released, and its record have gone, since it was listed.
-                if found.broker_id.is_none() || !engine::caught(provider.find(&draft)).await.map_err(wrap)?.is_empty() {
-                    not_held.push((draft, found));
-                }
+        let taken: HashSet<HostId> = listed.iter().filter_map(|found| found.broker_id).collect();
+        let by_name = |found: &Found| {
+            let name = name_of(found).filter(|name| names.get(name) == Some(&1))?;
+            records.named(name, provider.knows_hosts_by_name()).filter(|record| !taken.contains(&record.id))
+        };
+        let matches: Vec<Match> = listed
+            .iter()
+            .map(|found| match found.broker_id {
+                Some(id) => records.of_id(id),
+                // One that was made by us carries its id; only what came from elsewhere goes by its name.
+                None => by_name(found).map_or(Match::Nobody, Match::Held),
+            })
+            .collect();
+        let mut held = Vec::new();
+        let mut drafts = Vec::new();
+        for (found, matched) in listed.drain(..).zip(matches) {
+            match matched {
+                Match::Held(record) => held.push((record, found)),
+                Match::Elsewhere => {}
+                Match::Nobody => drafts.push((draft_of(&found, name, instance.as_ref(), &endpoint), found)),
             }
+        }
+        (held, drafts)
+    };
+    let looked = stream::iter(drafts).map(async |(draft, found): (HostRecord, Found)| {
+        // One of ours may have been released, and its record have gone, since it was listed.
+        let is_there = found.broker_id.is_none() || !engine::caught(provider.find(&draft)).await?.is_empty();
+        Ok::<_, ProviderError>(is_there.then_some((draft, found)))
+    });
+    let looked: Vec<Option<_>> = looked.buffered(core.concurrency()).try_collect().await.map_err(wrap)?;
+    let not_held = looked.into_iter().flatten().collect();
+    Ok(Seen { endpoint, known, held, not_held })
+}
+
+fn name_of(found: &Found) -> Option<&str> {
+    found.facts.name.as_deref()
+}
+
+/// The records of a sync, by what a provider's list may know them by.
+struct Records<'a> {
+    /// All that there are, of whatever instance.
+    all: HashSet<HostId>,
+    by_id: HashMap<HostId, &'a Arc<HostRecord>>,
+    by_name: HashMap<&'a str, Vec<&'a Arc<HostRecord>>>,
+}
+
+/// Whose a listed host is.
+enum Match {
+    Held(Arc<HostRecord>),
+    /// Known under another instance or endpoint.
+    Elsewhere,
+    Nobody,
+}
+
+impl<'a> Records<'a> {
+    fn of(known: &'a [Arc<HostRecord>], asked: &Asked, endpoint: &Endpoint) -> Self {
+        let mut by_id = HashMap::new();
+        let mut by_name: HashMap<&str, Vec<_>> = HashMap::new();
+        for record in known.iter().filter(|record| asked.has_made(record, endpoint)) {
+            by_id.insert(record.id, record);
+            if let Some(name) = &record.name {
+                by_name.entry(name).or_default().push(record);
+            }
+        }
+        Self { all: known.iter().map(|record| record.id).collect(), by_id, by_name }
+    }
+
+    fn of_id(&self, id: HostId) -> Match {
+        match self.by_id.get(&id) {
+            Some(record) => Match::Held(Arc::clone(record)),
+            None if self.all.contains(&id) => Match::Elsewhere,
+            None => Match::Nobody,
         }
     }
 
-    Ok(Seen { endpoint, known, held, not_held })
+    /// The record of a name that can only be that one: one that came from elsewhere itself, or where the provider's names
+    /// are good enough for that, the only one of the name.
+    fn named(&self, name: &str, knows_by_name: bool) -> Option<Arc<HostRecord>> {
+        let records = self.by_name.get(name)?;
+        let may_be = |record: &&&Arc<HostRecord>| record.owner.is_none() || knows_by_name && records.len() == 1;
+        records.iter().find(may_be).map(|record| Arc::clone(record))
+    }
 }
 
 /// What the inventory has and a provider's list has not.
@@ -171,11 +227,10 @@ struct Unlisted {
 async fn unlisted(core: &Arc<Core>, asked: &Asked, seen: &Seen) -> Result<Unlisted> {
     let provider = &asked.provider;
     // A list that was narrowed says nothing of the rest, so each of them is looked for by its own id.
-    let is_listed = |record: &HostRecord| seen.held.iter().any(|(listed, _)| listed.id == record.id);
-    let unlisted = seen
-        .known
-        .iter()
-        .filter(|record| record.endpoint.is_some() && asked.has_made(record, &seen.endpoint) && !is_listed(record));
+    let listed: HashSet<HostId> = seen.held.iter().map(|(listed, _)| listed.id).collect();
+    let unlisted = seen.known.iter().filter(|record| {
+        record.endpoint.is_some() && asked.has_made(record, &seen.endpoint) && !listed.contains(&record.id)
+    });
     let looked = stream::iter(unlisted.cloned().collect::<Vec<_>>())
         .map(async |record: Arc<HostRecord>| {
             // Whoever makes or releases a host is the one that knows.

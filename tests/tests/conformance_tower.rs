@@ -1,8 +1,8 @@
 //! The suite, on an AWX that answers as recorded.
 //!
 //! A host is a machine that a workflow makes, named after the id, with the SSH server of the case at its address. It is
-//! listed in an inventory, and its playbook stores the id with its facts. What ends hosts by a lease is left out: here that
-//! is the laboratory's (`what_the_laboratory_ends_no_reaper_does` in `tests/tower`).
+//! listed in an inventory, and its playbook stores the id with its facts. The cases that end hosts by a lease are left out:
+//! here that is the laboratory's (`what_the_laboratory_ends_no_reaper_does` in `tests/tower`).
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "all of this runs inside of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,7 @@ fn settings(services: &Services) -> String {
     let alias = main.url().replace("127.0.0.1", "localhost");
     format!(
         "stop_grace: 500ms\nAnsibleTower:\n  inventory: lab-inventory\n  workflow_poll_interval: 100ms\n  \
-         max_resilient_wait: 2s\n  timeout: 100\n  ssh: {{host_username: {}, host_ssh_port: {}, host_ssh_key_filename: {:?}, \
+         max_resilient_wait: 700ms\n  timeout: 100\n  ssh: {{host_username: {}, host_ssh_port: {}, host_ssh_key_filename: {:?}, \
          config: false}}\n  instances:\n    main: {{{}, default: true}}\n    alias: {{{}}}\n    other: {{{}}}\n",
         server.user(),
         server.port(),
@@ -352,6 +352,8 @@ broker_tests::conformance_tests! { Tower =>
     recovery::nobody_can_tell_where_the_provider_is_not_there,
     recovery::a_sync_settles_what_dead_processes_left,
     recovery::orphans_are_shown_and_left_alone,
+    reap::what_dead_processes_left_is_reaped,
+    shared::what_all_have_died_of_is_reaped,
     race::two_brokers_check_the_same_host_in,
     race::two_processes_check_the_same_hosts_in,
     race::four_processes_check_out_at_once,
@@ -361,7 +363,14 @@ broker_tests::conformance_tests! { Tower =>
     guards::a_failed_test_keeps_its_host,
     guards::a_test_that_passes_keeps_nothing,
     guards::a_scope_releases,
+    guards::a_scope_that_panics_releases,
     guards::a_failed_setup_releases,
+    guards::a_teardown_runs_on_checkin,
+    guards::a_teardown_runs_on_drop,
+    guards::a_bad_teardown_stops_no_release,
+    guards::the_blocking_twins_do_the_same,
+    guards::guards_drop_in_every_kind_of_runtime,
+    guards::blocking_calls_work_inside_a_runtime,
     guards::a_guard_in_a_static_is_released_at_exit,
     guards::an_exit_in_mid_test_releases,
     guards::a_forgotten_guard_is_released_at_exit,

@@ -173,7 +173,8 @@ Options that are not listed here are passed to the provider as arguments, as in 
         after_help = "Examples:
   broker providers
   broker providers Container
-  broker providers Container --container-hosts"
+  broker providers Container --container-hosts
+  broker providers AnsibleTower --workflows --results-filter 'workflow{deploy'"
     )]
     Providers(Providers),
     /// Run a command on hosts
@@ -417,6 +418,12 @@ pub(crate) enum ExecutionFormat {
 pub(crate) struct Providers {
     /// A provider
     pub(crate) name: Option<String>,
+    /// Show only the rows that match, by their columns
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) results_filter: Option<String>,
+    /// Show at most so many rows of a list
+    #[arg(long, value_name = "N")]
+    pub(crate) results_limit: Option<usize>,
     /// An argument for the query, whatever its name is
     #[arg(long = split::ARG, value_name = "KEY=VALUE")]
     _arg: Vec<String>,

@@ -1,6 +1,7 @@
 //! `broker providers`
 
 use broker::ArgValue;
+use broker::filter::Filter;
 use broker::provider::{ArgumentScope, ProviderInfo, Query};
 use broker::{Args, Error, RequestError};
 use serde_json::{Value, json};
@@ -27,7 +28,8 @@ pub(super) fn run(app: &App<'_>, options: &Providers, given: Vec<Argument>) -> O
     match question(info, &mut args)? {
         None => app.print(|| described(info), || details(info))?,
         Some((name, value)) => {
-            let query = Query { name, value, args };
+            let filter = options.results_filter.as_deref().map(Filter::parse).transpose().map_err(Error::from)?;
+            let query = Query { name, value, args, filter, limit: options.results_limit };
             let query = app.broker.query(info.name, instance.as_deref(), query);
             let answer = app.drop_on_signal(&[], async { Ok(query.await?) })?;
             let columns: Vec<&str> = answer.columns.iter().map(String::as_str).collect();

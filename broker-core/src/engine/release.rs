@@ -125,7 +125,7 @@ async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord)
         return caught(provider.release(claimed)).await;
     }
     let age = Timestamp::now().duration_since(before.at);
-    let settled = provider.settle_time().saturating_sub(Duration::try_from(age).unwrap_or_default());
+    let settled = provider.settle_time(before).saturating_sub(Duration::try_from(age).unwrap_or_default());
     undo(provider, claimed, settled).await.map(drop)
 }
 

@@ -27,7 +27,9 @@ use jiff::Timestamp;
 pub use error::InventoryError;
 pub use handle::{Inventory, read};
 pub use import::Imported;
-pub use record::{FIELDS, Holding, HostRecord, HostState, Owner, Secrets, Shown, args_to_json};
+pub use record::{
+    FIELDS, HIDDEN_ARGS, Holding, HostRecord, HostState, Owner, Secrets, Shown, args_to_json, args_without,
+};
 pub use runs::{Liveness, RunLock, liveness};
 pub use select::{AmbiguousHost, SelectError, UnknownHost, select};
 pub use shared::{Member, Shared};

@@ -178,6 +178,9 @@ pub const FIELDS: &[&str] = &[
     "_imported",
 ];
 
+/// The fact in which a provider names arguments that are secret, whatever they are called.
+pub const HIDDEN_ARGS: &str = "hidden_args";
+
 /// Whether secret arguments and facts are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
@@ -262,7 +265,10 @@ impl HostRecord {
         to.put("_broker_provider", &self.provider)?;
         some(to, "_broker_provider_instance", self.instance.as_ref())?;
         match secrets {
-            Secrets::Hidden => to.put("_broker_args", &args_to_json(&self.args, secrets))?,
+            Secrets::Hidden => {
+                let names = self.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
+                to.put("_broker_args", &args_without(&self.args, names.filter_map(Value::as_str)))?;
+            }
             Secrets::Shown => to.put("_broker_args", &self.args)?,
         }
         some(to, "labels", Some(&self.labels).filter(|labels| !labels.is_empty()))?;
@@ -347,6 +353,17 @@ pub fn args_to_json(args: &Args, secrets: Secrets) -> Value {
             })
             .collect(),
     )
+}
+
+/// As [`args_to_json`] with the secret ones hidden, and with these too, whatever they are called.
+pub fn args_without<'a>(args: &Args, names: impl IntoIterator<Item = &'a str>) -> Value {
+    let mut shown = args_to_json(args, Secrets::Hidden);
+    for name in names {
+        if let Some(value) = shown.get_mut(name) {
+            *value = json!(secrets::HIDDEN);
+        }
+    }
+    shown
 }
 
 fn fact<'a>(key: &str, value: &'a Value, secrets: Secrets) -> Cow<'a, Value> {

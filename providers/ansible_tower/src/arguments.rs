@@ -24,7 +24,7 @@ const OWNER: &str = "_broker_owner";
 const ORIGIN: &str = "_broker_origin";
 const LEASE: &str = "_broker_lease_until";
 const JENKINS: &str = "_jenkins_url";
-const LABELS: &str = "provider_labels";
+pub(crate) const LABELS: &str = "provider_labels";
 /// What the templates of the Python tool's users hand on as the arguments of a host.
 const EXTRA: &str = "_broker_extra_vars";
 
@@ -45,6 +45,12 @@ pub(crate) const ARGUMENTS: &[ArgumentInfo] = &[
         name: NEW_EXPIRE_TIME,
         value: Some("TIME"),
         help: "What the extend workflow is told, as it stands: `+3600`",
+        on: ArgumentScope::Extend,
+    },
+    ArgumentInfo {
+        name: LABELS,
+        value: Some("LABELS"),
+        help: "Labels for the job of the extend workflow: `team=qe,mine`",
         on: ArgumentScope::Extend,
     },
 ];

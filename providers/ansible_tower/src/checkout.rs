@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use broker_core::inventory::{HIDDEN_ARGS, args_without};
 use broker_core::provider::{ErrorKind, HostFacts, Lease, Order, ProviderError};
 use serde_json::{Map, Value, json};
 
@@ -35,6 +36,10 @@ impl TowerProvider {
                 continue;
             }
             let look = async {
+                let secrets = self.secrets_of(&wanted).await?;
+                if !secrets.is_empty() {
+                    order.tell("arguments", args_without(&order.args, secrets.iter().map(String::as_str)));
+                }
                 let prepared = self.prepared(&wanted).await?;
                 if !prepared.left_out.is_empty() {
                     let (label, what) = (prepared.label(), prepared.left_out.join("`, `"));
@@ -59,6 +64,11 @@ impl TowerProvider {
         if order.is_cancelled() {
             return Err(cancelled(&wanted.name));
         }
+        let secrets = self.secrets_of(&wanted).await?;
+        let hidden = (!secrets.is_empty()).then(|| (HIDDEN_ARGS.to_owned(), json!(secrets)));
+        if let Some(hidden) = &hidden {
+            order.known(HostFacts { facts: Map::from_iter([hidden.clone()]), ..HostFacts::default() }).await?;
+        }
         // Not cut short by a cancellation: an answer that nobody waits for is a job that nobody knows.
         let id = self.begin(order, &prepared).await?;
         let label = prepared.label();
@@ -70,6 +80,7 @@ impl TowerProvider {
         let ran = self.ran(id, &job).await.map_err(ProviderError::leaving_something)?;
         if job.status != Status::Successful {
             let reasons = self.reasons(id, &job, &ran).await.map_err(ProviderError::leaving_something)?;
+            self.tell_why(order, id, &job, &reasons);
             let error = self.failed(&label, id, &job, &reasons);
             if reasons.say_that_it_is_gone() {
                 return Err(error);
@@ -82,10 +93,18 @@ impl TowerProvider {
         let Some(mut told) = self.told(id, &left, strategy) else {
             return Err(self.told_nothing(order, id, &label, &ran, &left).await);
         };
+        told.facts.extend(hidden);
         if let Some(until) = order.lease_until {
             told = self.leased(order, told, until).await?;
         }
         Ok(told)
+    }
+
+    /// The arguments among those given that answer questions for secrets.
+    async fn secrets_of(&self, wanted: &Wanted) -> Result<Vec<String>, ProviderError> {
+        let blueprint = self.known.blueprint(&self.client, wanted.kind, &wanted.name).await?;
+        let secrets = blueprint.survey.as_ref().map(|survey| survey.secrets()).unwrap_or_default();
+        Ok(secrets.into_iter().filter(|name| wanted.given.contains_key(*name)).map(str::to_owned).collect())
     }
 
     /// Launches, and has the job written down.
@@ -104,6 +123,7 @@ impl TowerProvider {
         };
         let id = JobId { kind, id: job.id };
         let link = self.link(id);
+        self.tell_of(order, id).await;
         order.made(json!({HANDLE_KIND: kind.job_type(), HANDLE_JOB: id.id, HANDLE_URL: link})).await?;
         if !job.ignored_fields.is_empty() {
             let ignored: Vec<&String> = job.ignored_fields.keys().collect();
@@ -225,7 +245,7 @@ impl TowerProvider {
         let host = told.name.clone().or_else(|| told.hostname.clone()).unwrap_or_default();
         order.progress("setting its lease");
         let time = crate::extend::relative(lease.0);
-        match self.run_extend(&host, &time, &Release::of_order(order)).await {
+        match self.run_extend(&host, &time, &Release::of_order(order), order.labels.clone()).await {
             Ok(new) => {
                 let lease_until = new.lease_until.or(Some(until));
                 let facts = told.facts.into_iter().chain(new.facts).collect();

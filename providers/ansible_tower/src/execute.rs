@@ -7,6 +7,7 @@ use crate::api::job::{Job, JobId, Status};
 use crate::arguments::Wanted;
 use crate::artifacts::{self, Left, Strategy};
 use crate::launch::NotLaunched;
+use crate::reason::Reason;
 use crate::run::Ended;
 use crate::{TowerProvider, about};
 
@@ -18,6 +19,7 @@ impl TowerProvider {
         order.progress(format!("launching {label}"));
         let launched = self.launch(&prepared).await.map_err(|NotLaunched { error, .. }| error)?;
         let id = JobId { kind: wanted.kind, id: launched.id };
+        self.tell_of(order, id).await;
         tracing::info!("{label} runs as {id}: {}", self.link(id));
         let job = match self.ended(id, &label, Some(order)).await? {
             Ended::Over(job) => job,
@@ -30,20 +32,11 @@ impl TowerProvider {
             return Ok(Execution { failure: None, output: self.output(id, &job, &left, wanted.strategy) });
         }
         let reasons = self.reasons(id, &job, &ran).await?;
+        self.tell_why(order, id, &job, &reasons);
         let error = self.failed(&label, id, &job, &reasons);
         let mut output = self.output(id, &job, &[], None);
         if let Value::Object(output) = &mut output {
-            let reason = |reason: &crate::reason::Reason| {
-                let mut told = json!({"job": reason.job, "reason": reason.text});
-                if let (Value::Object(told), Some(task)) = (&mut told, &reason.task) {
-                    told.insert("task".to_owned(), json!(task));
-                }
-                if let (Value::Object(told), false) = (&mut told, reason.tail.is_empty()) {
-                    told.insert("output".to_owned(), json!(reason.tail));
-                }
-                told
-            };
-            output.insert("reasons".to_owned(), reasons.all.iter().map(reason).collect());
+            output.insert("reasons".to_owned(), reasons.all.iter().map(Reason::to_json).collect());
         }
         Ok(Execution { failure: Some(broker_core::error_chain(&error)), output })
     }
@@ -57,11 +50,11 @@ impl TowerProvider {
             "id": id.id,
             "type": id.kind.job_type(),
             "name": job.name,
-            "status": job.status.word(),
+            "status": job.status.api_word(),
             "started": job.started.map(|at| at.to_string()),
             "finished": job.finished.map(|at| at.to_string()),
             "elapsed": job.elapsed,
-            "api_url": format!("{}{}{}", self.client.base(), self.client.known_prefix().map_or("/", |prefix| prefix.path()), id.path()),
+            "api_url": self.api_link(id),
             "ui_url": self.link(id),
             "artifacts": artifacts::chosen(left, Strategy::Last, &[]),
         })

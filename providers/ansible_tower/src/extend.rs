@@ -1,15 +1,17 @@
 //! Letting a host live longer: by the extend workflow, in the words that it takes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker_core::inventory::HostRecord;
+use broker_core::labels_of;
 use broker_core::provider::{ErrorKind, Extension, HostFacts, ProviderError};
 use serde_json::{Map, Value, json};
 
 use crate::TowerProvider;
 use crate::api::job::{JobId, Status};
 use crate::api::template::Kind;
-use crate::arguments::NEW_EXPIRE_TIME;
+use crate::arguments::{LABELS, NEW_EXPIRE_TIME};
 use crate::artifacts::{self, Strategy};
 use crate::facts;
 use crate::launch::NotLaunched;
@@ -59,14 +61,23 @@ impl TowerProvider {
             let message = format!("there is no host `{name}` any more");
             return Err(ProviderError::new(ErrorKind::NotFound, message));
         }
-        self.run_extend(name, &time, &Release::of_host(host)).await
+        let labels = wanted.args.get(LABELS).map(labels_of).transpose();
+        let labels = labels.map_err(|error| ProviderError::new(ErrorKind::BadRequest, error.to_string()))?;
+        self.run_extend(name, &time, &Release::of_host(host), labels.unwrap_or_default()).await
     }
 
     /// Has the extend workflow extend a host's life, and returns what it tells of that.
-    pub(crate) async fn run_extend(&self, name: &str, time: &str, of: &Release) -> Result<HostFacts, ProviderError> {
+    pub(crate) async fn run_extend(
+        &self,
+        name: &str,
+        time: &str,
+        of: &Release,
+        mut labels: BTreeMap<String, String>,
+    ) -> Result<HostFacts, ProviderError> {
         let workflow = &self.settings.extend_workflow;
         let variables = [(TARGET_VM, json!(name)), (NEW_EXPIRE_TIME, json!(time))];
-        let wanted = of.wanted(workflow, &variables).labelled(&self.settings.labels);
+        labels.extend(self.settings.labels.clone());
+        let wanted = of.wanted(workflow, &variables).labelled(&labels);
         let prepared = self.prepared(&wanted).await?;
         let label = prepared.label();
         let missing: Vec<&str> = [TARGET_VM, NEW_EXPIRE_TIME]

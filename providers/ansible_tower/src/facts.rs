@@ -18,6 +18,8 @@ pub(crate) const TOWER_INVENTORY: &str = "tower_inventory";
 /// The number of the job that made the host, and its page.
 pub(crate) const JOB: &str = "tower_job";
 pub(crate) const JOB_URL: &str = "tower_job_url";
+/// As which of its versions the service's inventory had a host when it was listed last.
+pub(crate) const VERSION: &str = "tower_version";
 /// The type of host, by which a program chooses a type of its own.
 pub(crate) const HOST_TYPE: &str = "host_type";
 /// Says that the workflow that made the host has failed.
@@ -28,6 +30,7 @@ pub(crate) const NAMES: &[&str] = &[
     TOWER_INVENTORY,
     JOB,
     JOB_URL,
+    VERSION,
     HOST_TYPE,
     DEPLOY_FAILED,
     "fqdn",

@@ -178,7 +178,7 @@ impl TowerProvider {
         let identity = Identity {
             owner: text("_broker_owner"),
             origin: text("_broker_origin"),
-            action: Some(if id.kind == Kind::Job { arguments::JOB_TEMPLATE } else { arguments::WORKFLOW }.to_owned()),
+            action: Some(id.kind.action().to_owned()),
             lease_until: text("_broker_lease_until").and_then(|until| until.parse::<Timestamp>().ok()),
         };
         let age = self.client.age(job.created);

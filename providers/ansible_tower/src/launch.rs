@@ -20,6 +20,9 @@ use crate::known::Blueprint;
 /// How often a launch without an answer is looked for, and with what pauses between.
 const LOOKS: u32 = 8;
 
+/// How long the service may be out of order meanwhile.
+const LOOKING: Duration = Duration::from_secs(30);
+
 /// How far two readings of clocks may be apart.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
@@ -121,7 +124,7 @@ impl TowerProvider {
         error: ProviderError,
     ) -> Result<Job, NotLaunched> {
         let Blueprint { kind, template, .. } = &*prepared.blueprint;
-        let client = self.client.patient(Duration::from_secs(30));
+        let client = self.client.patient(self.settings.max_resilient_wait.min(LOOKING));
         let mut pause = Duration::from_millis(250);
         for _ in 0..LOOKS {
             match runs_of(&client, *kind, template.id, mark, asked.checked_sub(SLACK).ok()).await {
@@ -157,7 +160,8 @@ impl TowerProvider {
         since: Option<Timestamp>,
     ) -> Result<Vec<Job>, CallError> {
         let me = self.me().await?;
-        let mut found = job::runs(&self.client.patient(Duration::from_secs(30)), kind, template, since).await?;
+        let client = self.client.patient(self.settings.max_resilient_wait.min(LOOKING));
+        let mut found = job::runs(&client, kind, template, since).await?;
         found.retain(|job| job.launched_by.id == Some(me.id));
         Ok(found)
     }
@@ -217,7 +221,7 @@ fn prepare(blueprint: &Arc<Blueprint>, wanted: &Wanted, inventory: Option<u64>) 
     let asks = |name: &str| survey.as_ref().is_some_and(|survey| survey.asks_for(name));
     let takes_any = template.ask_variables_on_launch;
     let takes = |name: &str| takes_any || asks(name);
-    let action = if *kind == Kind::Job { crate::arguments::JOB_TEMPLATE } else { crate::arguments::WORKFLOW };
+    let action = kind.action();
 
     let strange: Vec<&str> =
         wanted.given.keys().map(String::as_str).filter(|name| *name != action && !takes(name)).collect();

@@ -29,6 +29,7 @@ mod tree;
 mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use broker_core::inventory::HostRecord;
@@ -38,12 +39,16 @@ use broker_core::provider::{
 };
 
 use crate::api::Ping;
-use crate::api::job::JobId;
+use crate::api::job::{Job, JobId};
 use crate::api::template::Kind;
 use crate::client::{CallError, Client};
 use crate::known::Known;
+use crate::reason::Reasons;
 use crate::settings::{Prefix, Settings};
 use crate::wait::{Patience, Watch};
+
+/// How late a launch may be carried out that was not answered.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Makes providers of workflows, one for each instance of the settings' section `AnsibleTower`.
 pub fn factory() -> Arc<dyn ProviderFactory> {
@@ -123,15 +128,41 @@ impl TowerProvider {
         Patience { interval: self.settings.poll_interval, outage: self.settings.max_resilient_wait }
     }
 
+    /// Tells programs of a job, under the Python tool's keys.
+    pub(crate) async fn tell_of(&self, order: &Order, job: JobId) {
+        order.tell("auth_type", if self.client.has_token().await { "token" } else { "password" });
+        order.tell("api_url", self.api_link(job));
+        order.tell("ui_url", self.link(job));
+    }
+
+    /// Tells programs why a job failed, under the Python tool's keys.
+    pub(crate) fn tell_why(&self, order: &Order, id: JobId, job: &Job, reasons: &Reasons) {
+        let key = match id.kind {
+            Kind::Workflow => "Workflow Status",
+            Kind::Job => "Job_template Status",
+        };
+        order.tell(key, job.status.api_word());
+        order.tell("Reason(s)", reasons.to_json());
+        order.tell("URL", self.link(id));
+    }
+
+    /// The prefix of the service. Nothing has been launched before it is known.
+    fn known_prefix(&self) -> Prefix {
+        self.client.known_prefix().unwrap_or(Prefix::Classic)
+    }
+
+    /// Where a job is in the API.
+    pub(crate) fn api_link(&self, job: JobId) -> String {
+        format!("{}{}{}", self.client.base(), self.known_prefix().path(), job.path())
+    }
+
     /// The page of a job, for people.
     pub(crate) fn link(&self, job: JobId) -> String {
         let word = match job.kind {
             Kind::Workflow => "workflow",
             Kind::Job => "playbook",
         };
-        // Nothing has been launched before this is known.
-        let prefix = self.client.known_prefix().unwrap_or(Prefix::Classic);
-        format!("{}/{}/jobs/{word}/{}/output", self.client.base(), prefix.ui(), job.id)
+        format!("{}/{}/jobs/{word}/{}/output", self.client.base(), self.known_prefix().ui(), job.id)
     }
 }
 
@@ -177,6 +208,11 @@ impl Provider for TowerProvider {
 
     async fn find(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
         self.find_host(host).await
+    }
+
+    /// A launch that nobody waits for may still be carried out. Once its job is known nothing comes to be but by that.
+    fn settle_time(&self, host: &HostRecord) -> Duration {
+        if checkout::job_of(host.handle.as_ref()).is_some() { Duration::ZERO } else { LATE }
     }
 
     async fn query(&self, query: &Query) -> Result<Table, ProviderError> {

@@ -1,8 +1,11 @@
 //! The hosts of the service's inventories, for a sync.
 //!
 //! A page of 200 hosts is one request. Facts have to be asked for host by host, so that this is done only for hosts that
-//! have any, and for many at once.
+//! have any, for none that is as it was when it was listed last, and for many at once.
 
+use std::collections::HashMap;
+
+use broker_core::inventory::HostRecord;
 use broker_core::provider::{Found, HostFacts, Identity, ProviderError, Scope};
 use broker_core::{ArgValue, Args};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -50,9 +53,17 @@ impl TowerProvider {
         // One host can be listed by more than one page while hosts come and go.
         hosts.sort_by_key(|host| host.id);
         hosts.dedup_by_key(|host| host.id);
+        let seen = scope.known.iter().filter_map(|record| Some((record.facts.get(facts::VERSION)?.as_str()?, record)));
+        let seen: HashMap<&str, _> = seen.collect();
         let asked = hosts.into_iter().map(|host| {
             let (client, expiry) = (self.client.clone(), self.settings.expiry_facts.clone());
-            async move { of_host(&client, &host, &expiry).await }
+            let known = version_of(&host, &expiry).and_then(|version| seen.get(version.as_str()).copied());
+            async move {
+                match known {
+                    Some(record) => Ok(unchanged(&client, &host, record)),
+                    None => of_host(&client, &host, &expiry).await,
+                }
+            }
         });
         stream::iter(asked).buffered(FACTS_AT_ONCE).try_collect().await.map_err(doing)
     }
@@ -61,6 +72,22 @@ impl TowerProvider {
     pub(crate) async fn described(&self, host: &Host) -> Result<Found, CallError> {
         of_host(&self.client, host, &self.settings.expiry_facts).await
     }
+}
+
+/// What tells one version of a host that has facts from another, as we read it.
+fn version_of(host: &Host, expiry: &[String]) -> Option<String> {
+    let facts = host.ansible_facts_modified.as_deref()?;
+    Some(format!("{} {} {facts} {}", host.id, host.modified, expiry.join(",")))
+}
+
+/// A host of which everything is in its record already, but for what others decide.
+fn unchanged(client: &Client, host: &Host, record: &HostRecord) -> Found {
+    let mut found = Found { broker_id: Some(record.id), age: client.age(host.created), ..Found::default() };
+    found.facts.name = Some(host.name.clone());
+    if let Some(inventory) = &host.summary_fields.inventory {
+        found.facts.facts.insert(facts::TOWER_INVENTORY.to_owned(), json!(inventory.name));
+    }
+    found
 }
 
 async fn of_host(client: &Client, host: &Host, expiry: &[String]) -> Result<Found, CallError> {
@@ -92,6 +119,7 @@ fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found
     add("reported_devices", known.get("ansible_interfaces").map(|nics| json!({ "nics": nics })));
     let inventory = host.summary_fields.inventory.as_ref().map(|inventory| json!(inventory.name));
     add(facts::TOWER_INVENTORY, inventory);
+    add(facts::VERSION, version_of(host, expiry).map(Value::from));
     let facts = facts::of_facts(told, expiry);
     let made_with = object(facts::ARGS).cloned().unwrap_or_default();
     let broker_id = made_with.get(ID).and_then(Value::as_str).and_then(|id| id.parse().ok());

@@ -15,9 +15,6 @@ use crate::known;
 use crate::launch::NotLaunched;
 use crate::run::Ended;
 
-/// The argument that says how many rows there may be.
-const LIMIT: &str = "results_limit";
-
 /// Workflows that laboratories have for these questions, with what they leave.
 const TEMPLATES: (&str, &str) = ("list-templates", "list_templates");
 const FLAVORS: (&str, &str) = ("list-flavors", "list_flavors");
@@ -38,12 +35,6 @@ impl TowerProvider {
     pub(crate) async fn answer(&self, query: &Query) -> Result<Table, ProviderError> {
         let name = query.value.as_deref().unwrap_or_default().trim();
         let doing = |error: CallError| error.at(format!("could not answer `{}`", query.name));
-        let limit = match query.args.get(LIMIT) {
-            None => self.settings.results_limit,
-            Some(limit) => Some(limit.to_string().parse().map_err(|_| {
-                ProviderError::new(ErrorKind::BadRequest, format!("`{LIMIT}` is `{limit}`, and must be a whole number"))
-            })?),
-        };
         let mut table = match query.name.as_str() {
             "workflows" => {
                 templates(&template::all(&self.client, Kind::Workflow).await.map_err(doing)?, Kind::Workflow)
@@ -66,7 +57,7 @@ impl TowerProvider {
                 return Err(ProviderError::new(ErrorKind::BadRequest, message));
             }
         };
-        table.rows.truncate(limit.unwrap_or(usize::MAX));
+        table.rows.truncate(query.limit.or(self.settings.results_limit).unwrap_or(usize::MAX));
         Ok(table)
     }
 
@@ -151,7 +142,8 @@ fn variable(name: &str, value: &Value) -> Vec<String> {
 fn templates(all: &[Template], kind: Kind) -> Table {
     let startable = all.iter().filter(|template| template.summary_fields.user_capabilities.start);
     let row = |template: &Template| vec![template.name.clone(), template.description.clone()];
-    table(&[kind.word(), "description"], startable.map(row).collect())
+    // Without a space, so that a filter can name it.
+    table(&[kind.action(), "description"], startable.map(row).collect())
 }
 
 fn details(kind: Kind, template: &Template, survey: &[Question]) -> Table {

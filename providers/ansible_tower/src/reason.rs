@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::api::job::{self, Event, Job, JobId, Status};
 use crate::api::template::Kind;
@@ -37,6 +37,20 @@ impl fmt::Display for Reason {
     }
 }
 
+impl Reason {
+    /// For programs.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut told = Map::new();
+        told.insert("job".to_owned(), json!(self.job));
+        told.extend(self.task.as_ref().map(|task| ("task".to_owned(), json!(task))));
+        told.insert("reason".to_owned(), json!(self.text));
+        if !self.tail.is_empty() {
+            told.insert("output".to_owned(), json!(self.tail));
+        }
+        Value::Object(told)
+    }
+}
+
 /// The last lines of something, as a cause.
 #[derive(Debug)]
 pub(crate) struct Tail(Vec<String>);
@@ -62,6 +76,15 @@ impl Reasons {
     pub(crate) fn tail(&self) -> Option<Tail> {
         let tail = self.all.iter().find(|reason| !reason.tail.is_empty())?;
         Some(Tail(tail.tail.clone()))
+    }
+
+    /// For programs: the one reason, or a list of several; where there is none, what is to be said then.
+    pub(crate) fn to_json(&self) -> Value {
+        match self.all.as_slice() {
+            [] => json!(self.otherwise),
+            [only] => only.to_json(),
+            several => several.iter().map(Reason::to_json).collect(),
+        }
     }
 
     /// Whether a reason says that the workflow itself has given its host back.
@@ -135,8 +158,8 @@ async fn of_one(client: &Client, job: &Job) -> Result<Reason, CallError> {
         return Ok(reason(None, text, lines));
     }
     let events = job::failed_events(client, job.id).await?;
-    if let Some((task, text)) = of_events(&events) {
-        return Ok(reason(Some(task), text, Vec::new()));
+    if let Some((task, text, tail)) = of_events(&events) {
+        return Ok(reason(Some(task), text, tail));
     }
     if !job.job_explanation.trim().is_empty() {
         return Ok(reason(None, job.job_explanation.trim().trim_end_matches('.').to_owned(), Vec::new()));
@@ -155,8 +178,9 @@ async fn of_one(client: &Client, job: &Job) -> Result<Reason, CallError> {
     Ok(reason(None, text.unwrap_or_else(|| "it failed, and has printed nothing".to_owned()), lines))
 }
 
-/// The task that failed, and what it said. What a play recovered from comes before what it did not.
-fn of_events(events: &[Event]) -> Option<(String, String)> {
+/// The task that failed, what it said, and the end of what it printed. What a play recovered from comes before what it did
+/// not.
+fn of_events(events: &[Event]) -> Option<(String, String, Vec<String>)> {
     let is_failure = |event: &&Event| {
         matches!(event.event.as_str(), "runner_on_failed" | "runner_on_unreachable" | "runner_on_async_failed")
             && event.event_data.ignore_errors != Some(true)
@@ -164,10 +188,18 @@ fn of_events(events: &[Event]) -> Option<(String, String)> {
     let mut failures: Vec<&Event> = events.iter().filter(is_failure).collect();
     failures.sort_by_key(|event| event.counter);
     failures.iter().rev().find_map(|event| {
-        let message = message(event.event_data.res.as_ref()?)?;
+        let result = event.event_data.res.as_ref()?;
+        let message = message(result)?;
         let task = if event.task.is_empty() { event.play.clone() } else { event.task.clone() };
-        Some((task, message))
+        Some((task, message, printed(result)))
     })
+}
+
+/// The last lines that a task printed, where that is more than one.
+fn printed(result: &Value) -> Vec<String> {
+    let text = |key: &str| result.get(key).and_then(Value::as_str).unwrap_or_default();
+    let lines = last_lines(&format!("{}\n{}", text("stdout"), text("stderr")));
+    if lines.len() > 1 { lines } else { Vec::new() }
 }
 
 fn message(result: &Value) -> Option<String> {
@@ -208,8 +240,6 @@ fn last_lines(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn events(list: Value) -> Vec<Event> {
@@ -223,9 +253,21 @@ mod tests {
              "event_data": {"host": "localhost", "res": {"changed": false, "msg": "No hypervisor has capacity for flavor huge"}}},
             {"event": "playbook_on_stats", "counter": 13, "failed": true, "task": "", "event_data": {"failures": {"localhost": 1}}}
         ]));
-        let expected = ("Refuse".to_owned(), "No hypervisor has capacity for flavor huge".to_owned());
+        let expected = ("Refuse".to_owned(), "No hypervisor has capacity for flavor huge".to_owned(), Vec::new());
         assert_eq!(of_events(&recorded), Some(expected));
         assert_eq!(of_events(&recorded[1..]), None);
+    }
+
+    #[test]
+    fn the_end_of_what_a_task_printed_is_told() {
+        let result = json!({"msg": "non-zero return code", "rc": 2, "stdout": "one\ntwo\n", "stderr": "three\n"});
+        let failed = events(
+            json!([{"event": "runner_on_failed", "counter": 3, "task": "Run it", "event_data": {"res": result}}]),
+        );
+        let (_, text, tail) = of_events(&failed).unwrap();
+        assert_eq!(text, "non-zero return code: three");
+        assert_eq!(tail, ["one", "two", "three"]);
+        assert!(printed(&json!({"msg": "x", "stdout": "", "stderr": "one"})).is_empty());
     }
 
     #[test]

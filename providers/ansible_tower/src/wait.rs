@@ -1,4 +1,4 @@
-//! Waiting for jobs: whoever waits first looks for all who wait, so that many hosts in the making are one poll.
+//! Waiting for jobs: whoever waits first looks for all who wait, so that many hosts in the making are one request.
 //!
 //! The pauses begin short, so that a job of a second costs no more than that, and grow to the interval of the settings.
 //! What is out of order in between is outlasted, until the settings' `max_resilient_wait` is over.
@@ -14,12 +14,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::job::{Job, JobId};
-use crate::client::{CallError, Client};
+use crate::api::template::Kind;
+use crate::client::{CallError, Client, PAGE, Page};
 
 /// The first pause before a job is looked at.
 const FIRST: Duration = Duration::from_millis(300);
 
-/// How many jobs are looked at at once.
+/// How many jobs are asked for in one request, whose address may not be too long.
+const TOGETHER: usize = 100;
+
+/// How many requests are made at once.
 const AT_ONCE: usize = 8;
 
 /// All jobs that somebody waits for.
@@ -113,7 +117,24 @@ impl Watch {
             let is_due = |watched: &Watched| watched.due <= now + watched.pause / 4;
             jobs.iter().filter(|(_, watched)| is_due(watched)).map(|(job, _)| *job).collect()
         };
-        let looks = due.into_iter().map(|job| async move { (job, client.get_once::<Job>(&job.path()).await) });
+        let (workflows, jobs): (Vec<JobId>, Vec<JobId>) = due.into_iter().partition(|job| job.kind == Kind::Workflow);
+        let groups: Vec<Vec<JobId>> =
+            workflows.chunks(TOGETHER).chain(jobs.chunks(TOGETHER)).map(<[JobId]>::to_vec).collect();
+        let looks = groups.into_iter().map(|group| async move {
+            let seen = together(client, &group).await;
+            (group, seen)
+        });
+        let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+        let mut left: Vec<JobId> = Vec::new();
+        while let Some((group, mut seen)) = looks.next().await {
+            for job in group {
+                match seen.remove(&job.id) {
+                    Some(found) => self.take_in(job, Ok(found), patience),
+                    None => left.push(job),
+                }
+            }
+        }
+        let looks = left.into_iter().map(|job| async move { (job, client.get_once::<Job>(&job.path()).await) });
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
         while let Some((job, answer)) = looks.next().await {
             self.take_in(job, answer, patience);
@@ -144,6 +165,21 @@ impl Watch {
         };
         watched.seen = Some(seen);
         watched.looks += 1;
+    }
+}
+
+/// Looks at several jobs of one kind at once. Those that are over, that are not listed, or that cannot be seen in this way,
+/// are left to be looked at one by one: a list does not tell all of a job.
+async fn together(client: &Client, jobs: &[JobId]) -> HashMap<u64, Job> {
+    let [first, _, ..] = jobs else { return HashMap::new() };
+    let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
+    let path = format!("{}/?id__in={}&page_size={PAGE}", first.kind.jobs(), ids.join(","));
+    match client.get_once::<Page<Job>>(&path).await {
+        Ok(page) => page.results.into_iter().filter(|job| !job.status.is_over()).map(|job| (job.id, job)).collect(),
+        Err(error) => {
+            tracing::debug!(?error, "the jobs cannot be looked at together just now.");
+            HashMap::new()
+        }
     }
 }
 

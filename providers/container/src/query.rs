@@ -47,7 +47,7 @@ impl ContainerProvider {
         let images = engine.images(label).await;
         let images = images.map_err(|error| engine.failed("could not list the images", &error))?;
         let mut rows = rows(&images);
-        rows.truncate(self.settings.results_limit.unwrap_or(usize::MAX));
+        rows.truncate(query.limit.or(self.settings.results_limit).unwrap_or(usize::MAX));
         Ok(Table { columns: ["image", "id", "size"].map(str::to_owned).to_vec(), rows })
     }
 }

@@ -129,7 +129,7 @@ impl Provider for OpenStackProvider {
     }
 
     /// A loaded cloud works for a while at a request that nobody waits for.
-    fn settle_time(&self) -> Duration {
+    fn settle_time(&self, _host: &HostRecord) -> Duration {
         Duration::from_secs(10)
     }
 

@@ -52,7 +52,7 @@ impl OpenStackProvider {
             }
         };
         table.rows.sort();
-        table.rows.truncate(self.settings.results_limit.unwrap_or(usize::MAX));
+        table.rows.truncate(query.limit.or(self.settings.results_limit).unwrap_or(usize::MAX));
         Ok(table)
     }
 

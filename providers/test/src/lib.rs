@@ -275,7 +275,7 @@ impl Provider for TestProvider {
     }
 
     /// A host's file is written in one go, so nothing comes to be after a call was cut off.
-    fn settle_time(&self) -> Duration {
+    fn settle_time(&self, _host: &HostRecord) -> Duration {
         Duration::ZERO
     }
 

@@ -388,7 +388,7 @@ fn actions_are_executed() {
         assert_eq!(failed.failure.as_deref(), Some("executing `demo` was told to fail with `failed`"));
         assert_eq!(kind(provider.execute(&order(&[("fail", "quota")])).await), ErrorKind::Quota);
 
-        let query = |name: &str| Query { name: name.to_owned(), value: None, args: Args::new() };
+        let query = |name: &str| Query { name: name.to_owned(), ..Query::default() };
         let table = provider.query(&query("test_actions")).await.unwrap();
         assert!(table.rows.iter().all(|row| row.len() == table.columns.len()));
         assert!(table.rows.iter().any(|row| row[0] == "--fail-every N"));

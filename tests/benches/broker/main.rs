@@ -23,6 +23,7 @@ mod report;
 mod requests;
 mod ssh;
 mod startup;
+mod tower;
 
 use std::process::ExitCode;
 
@@ -81,5 +82,6 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     ssh::run(&mut bench)?;
     openstack::run(&mut bench)?;
+    tower::run(&mut bench)?;
     bench.finish()
 }

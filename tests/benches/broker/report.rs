@@ -30,6 +30,7 @@ impl fmt::Display for Value {
             Self::Seconds(time) if time < 0.1 => format!("{:.2} ms", time * 1e3),
             Self::Seconds(time) if time < 1.0 => format!("{:.0} ms", time * 1e3),
             Self::Seconds(time) => format!("{time:.2} s"),
+            Self::Bytes(bytes) if bytes < f64::from(1 << 20) => format!("{:.1} KiB", bytes / 1024.0),
             Self::Bytes(bytes) => format!("{:.1} MiB", bytes / f64::from(1 << 20)),
             Self::Count(count) => format!("{count:.1}"),
         };

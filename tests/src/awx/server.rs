@@ -148,6 +148,17 @@ impl Awx {
         self.shared.token_of(user, false).unwrap_or_else(|| panic!("no user `{user}`"))
     }
 
+    /// Leaves a token of a user's behind, as a process does that is killed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such user.
+    pub fn leave_token(&self, user: &str, description: &str) {
+        let mut store = self.shared.store();
+        let id = store.user_named(user).unwrap_or_else(|| panic!("no user `{user}`"));
+        store.add_token(id, description, true);
+    }
+
     /// The requests so far, in their order.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.seen()

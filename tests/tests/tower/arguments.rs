@@ -79,7 +79,17 @@ fn surveys_are_checked_first_and_secrets_are_not_shown() {
         assert!(error.contains(says) && !error.contains("hunter2"), "{line}: {error}");
     }
     assert_eq!(lab.launches(), 0);
-    lab.broker("checkout --workflow asks --deploy_flavor big --cpus 3 --pin hunter2hunter2");
+    let out = lab.env.root().join("out.json");
+    let file = format!("--output-file {}", out.to_str().unwrap());
+    let pin = "--pin hunter2hunter2";
+    let said = lab.broker(&format!("{file} checkout --workflow asks --deploy_flavor big --cpus 3 {pin}"));
+    let shown = [said.stderr, std::fs::read_to_string(&out).unwrap(), lab.broker("inventory --details").stdout];
+    assert!(shown.iter().all(|shown| !shown.contains("hunter2")), "{shown:#?}");
+    assert_eq!(lab.inventory()[0]["_broker_args"]["pin"], json!("***"));
+    lab.fails(&format!("{file} checkout --workflow asks --deploy_flavor huge {pin}"), 7);
+    assert!(!std::fs::read_to_string(&out).unwrap().contains("hunter2"));
+    // It is there to be used again.
+    lab.broker("duplicate 0");
     let told = told_by_last_job(&lab, "asks");
     assert_eq!(told["cpus"], json!(3));
     assert!(told["_broker_extra_vars"].get("pin").is_none(), "{told}");

@@ -35,6 +35,7 @@ fn a_job_that_fails_is_a_failure_and_says_why() {
     assert!(error.contains("task `Refuse` of `jt-fail`: No hypervisor has capacity for flavor tiny"), "{error}");
     let report = read(&out);
     assert_eq!((&report["return_code"], &report["output"]["status"]), (&json!(7), &json!("failed")));
+    lab.fails("execute --job-template jt-fail", 7);
     assert_eq!(report["output"]["reasons"][0]["task"], json!("Refuse"));
 }
 

@@ -1,6 +1,6 @@
 //! Workflows that fail: the reason, and what becomes of what they made.
 
-use broker_tests::awx::{Awx, World};
+use broker_tests::awx::{Awx, Fate, Rule, World};
 use serde_json::json;
 
 use super::Lab;
@@ -32,6 +32,32 @@ fn a_host_that_was_made_can_be_stored() {
     }
 }
 
+/// On a terminal somebody is asked what becomes of it, and the answer counts.
+#[test]
+fn whoever_asked_for_a_host_decides_about_it_on_a_terminal() {
+    for (key, left) in [('y', 0), ('n', 1)] {
+        let lab = Lab::with("dangling_behavior: prompt");
+        let said = on_a_terminal(&lab, "checkout --workflow deploy-fail", "Check it in?", key);
+        assert!(said.contains("The checkout failed and left `rig-vm01`."), "{said}");
+        assert!(said.contains("No hypervisor has capacity"), "{said}");
+        assert_eq!((lab.awx.machines().len(), lab.inventory().len()), (left, left), "{said}");
+    }
+}
+
+/// Runs `broker` on a terminal to its end, presses a key when it asks, and returns what was to be seen.
+fn on_a_terminal(lab: &Lab, line: &str, question: &str, key: char) -> String {
+    let program = broker_tests::env::program();
+    lab.env.write("own", format!("'{}' {line}; echo $? > code\n", program.display()));
+    let keys = format!(
+        "until grep -qs '{question}' shown; do sleep 0.1; done; printf {key}; until [ -s code ]; do sleep 0.1; done"
+    );
+    let line = format!("({keys}) | timeout 60 script -qfec 'sh own' shown > /dev/null");
+    lab.env.command("sh").args(["-c", &line]).env("TERM", "xterm").status().unwrap();
+    let read = |name: &str| std::fs::read_to_string(lab.env.root().join(name)).unwrap();
+    assert_eq!(read("code").trim(), "7");
+    read("shown")
+}
+
 #[test]
 fn a_host_that_cannot_be_checked_in_stays_in_the_inventory() {
     let lab = Lab::of(World::recorded().all_at_once().without("remove-vm"), "");
@@ -57,6 +83,56 @@ fn a_service_that_breaks_is_told_by_its_traceback() {
     let error = lab.fails("checkout --job-template jt-deploy", 7);
     assert!(error.contains("job template `jt-deploy` failed: `jt-deploy`:"), "{error}");
     assert!(error.contains("Traceback") || error.contains("Error"), "{error}");
+}
+
+/// A workflow whose job broke down failed; the reason is the job's.
+#[test]
+fn a_service_that_breaks_over_a_job_of_a_workflow_is_told_by_the_jobs_traceback() {
+    let lab = Lab::new();
+    lab.awx.lose_project(true);
+    let error = lab.fails("checkout --workflow deploy-vm", 7);
+    assert!(error.contains("workflow `deploy-vm` failed: `jt-remove`:") || error.contains("`jt-deploy`:"), "{error}");
+    assert!(error.contains("Traceback"), "{error}");
+    assert!(lab.inventory().is_empty());
+}
+
+/// Where no job of a workflow has a reason, what the service says of the workflow counts.
+#[test]
+fn a_workflow_whose_jobs_have_no_reason_is_told_by_its_explanation() {
+    let lab = Lab::new();
+    let nothing = json!({"count": 0, "next": null, "previous": null, "results": []}).to_string();
+    lab.awx.spoil(Rule::new("GET", "*/workflow_nodes/", Fate::Answer(200, "application/json".to_owned(), nothing)));
+    let error = lab.fails("checkout --workflow deploy-fail", 7);
+    assert!(error.contains("No error handling paths found, marking workflow as failed"), "{error}");
+}
+
+/// The Python tool's console takes `[localhost]` for an instruction, and leaves it out.
+#[test]
+fn what_a_task_says_is_shown_to_the_letter() {
+    let text = "- name: Say\n  hosts: localhost\n  tasks:\n    - name: Refuse\n      ansible.builtin.fail: {msg: \"fatal: [localhost]: \
+                [/x] is [red]\"}\n";
+    let world =
+        World::recorded().playbook("say.yml", text).template(broker_tests::awx::Template::job("jt-say", "say.yml"));
+    let lab = Lab::of(world, "");
+    for line in ["checkout --job-template jt-say", "execute --job-template jt-say"] {
+        let error = lab.fails(line, 7);
+        assert!(error.contains("task `Refuse` of `jt-say`: fatal: [localhost]: [/x] is [red]"), "{error}");
+    }
+}
+
+/// As the Python tool's users read them.
+#[test]
+fn a_failure_is_in_the_output_file() {
+    let lab = Lab::new();
+    let out = lab.env.root().join("out.json");
+    lab.fails(&format!("--output-file {} checkout --workflow deploy-fail", out.to_str().unwrap()), 7);
+    let report = super::read(&out);
+    assert_eq!((&report["Workflow Status"], &report["return_code"]), (&json!("failed"), &json!(7)));
+    let reason = json!({"job": "jt-fail", "task": "Refuse", "reason": "No hypervisor has capacity for flavor huge"});
+    assert_eq!(report["Reason(s)"], reason);
+    assert_eq!(report["URL"], report["ui_url"]);
+    lab.fails(&format!("--output-file {} execute --job-template jt-fail", out.to_str().unwrap()), 7);
+    assert_eq!(super::read(&out)["Job_template Status"], json!("failed"));
 }
 
 #[test]

@@ -16,6 +16,12 @@ fn a_host_is_checked_out_and_in() {
     assert!(ran.stderr.contains(&format!("{}/#/jobs/workflow/", lab.awx.url())), "{}", ran.stderr);
     let report = read(&out);
     assert_eq!((&report["provider"], &report["return_code"]), (&json!("AnsibleTower"), &json!(0)));
+    // The keys that the Python tool has of its own for this provider.
+    let base = lab.awx.url();
+    let job = report["hosts"][0]["tower_job"].as_u64().unwrap();
+    assert_eq!(report["auth_type"], json!("token"));
+    assert_eq!(report["api_url"], json!(format!("{base}/api/v2/workflow_jobs/{job}/")));
+    assert_eq!(report["ui_url"], json!(format!("{base}/#/jobs/workflow/{job}/output")));
     let host = &lab.inventory()[0];
     assert_eq!((&host["hostname"], &host["name"]), (&json!("rig-vm01.example.test"), &json!("rig-vm01")));
     assert_eq!((&host["state"], &host["os_distribution"]), (&json!("active"), &json!("RedHat")));
@@ -86,6 +92,49 @@ fn a_host_is_extended_by_its_laboratory() {
     lab.fails("extend 0 --lease 2h", 13);
 }
 
+/// The Python tool has all of them share one host's arguments, fails over its own output file, and over labels.
+#[test]
+fn many_hosts_are_extended_each_for_itself() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make --count 4");
+    let out = lab.env.root().join("out.json");
+    let file = out.to_str().unwrap();
+    lab.broker(&format!("--output-file {file} extend --all --new-expire-time +3600 --provider-labels team=rig --yes"));
+    assert_eq!(read(&out)["return_code"], json!(0));
+    let told: Vec<Value> = told_by_all_jobs(&lab, "extend-vm");
+    let targets: std::collections::BTreeSet<&str> =
+        told.iter().map(|told| told["target_vm"].as_str().unwrap()).collect();
+    let hosts = lab.inventory();
+    let names = hosts.iter().map(|host| host["name"].as_str().unwrap()).collect();
+    assert_eq!((told.len(), targets), (4, names));
+    assert!(told.iter().all(|told| told["provider_labels"] == json!({"team": "rig"})), "{told:?}");
+}
+
+/// The Python tool would remove the host, as it looks for hosts to remove after any workflow that fails.
+#[test]
+fn a_host_that_cannot_be_extended_is_left_alone() {
+    let extend = Template::workflow("extend-vm").node("jt-deploy").node("jt-fail").on_success(0, 1);
+    let lab = Lab::of(World::recorded().all_at_once().template(extend), "");
+    lab.broker("checkout --workflow deploy-vm");
+    let error = lab.fails("extend 0 --lease 2h", 7);
+    assert!(error.contains("No hypervisor has capacity"), "{error}");
+    assert_eq!(lab.awx.machines(), ["rig-vm01"]);
+    assert_eq!(lab.inventory()[0]["state"], json!("active"));
+    lab.broker("checkin 0");
+}
+
+/// The Python tool cannot record a host without a hostname.
+#[test]
+fn a_host_may_have_a_name_and_no_hostname() {
+    let text = "- name: Make\n  hosts: localhost\n  tasks:\n    - name: Tell\n      ansible.builtin.set_stats:\n        data: \
+                {_broker_facts: {name: rig-vm09, ip: 192.0.2.9}}\n";
+    let lab = Lab::of(world().playbook("make.yml", text), "");
+    lab.broker("checkout --workflow make");
+    let host = &lab.inventory()[0];
+    assert_eq!((&host["name"], &host["address"]), (&json!("rig-vm09"), &json!("192.0.2.9")));
+    assert_eq!(host["state"], json!("active"));
+}
+
 #[test]
 fn a_lease_is_the_extend_workflows_or_an_error() {
     let lab = Lab::new();
@@ -122,6 +171,19 @@ fn the_only_job_may_be_on_the_second_page_of_nodes() {
     let lab = Lab::new();
     lab.broker("checkout --workflow wide");
     assert_eq!(lab.inventory()[0]["os_distribution"], json!("RedHat"));
+}
+
+/// More nodes than one page has at the most.
+#[test]
+fn nodes_are_read_over_all_pages() {
+    let many = (0..205).fold(Template::workflow("many"), |many, _| many.node("jt-finalize"));
+    let last = many.node("jt-make");
+    let only_last = (0..205).fold(last, |many, node| many.on_failure(205, node));
+    let lab = Lab::of(world().template(only_last), "");
+    lab.broker("checkout --workflow many");
+    let pages = lab.awx.requests().into_iter().filter(|seen| seen.target.contains("/workflow_nodes/?"));
+    assert!(pages.filter(|seen| seen.target.contains("page=2")).count() >= 1);
+    assert_eq!(lab.inventory()[0]["name"], json!(lab.awx.machines()[0]));
 }
 
 /// The Python tool takes the last job alone, which lists something here.
@@ -195,6 +257,11 @@ fn certificates_are_looked_at() {
 
 /// What the last run of a template was told.
 pub(super) fn told_by_last_job(lab: &Lab, template: &str) -> Value {
+    told_by_all_jobs(lab, template).remove(0)
+}
+
+/// What all runs of a template were told, the last one first.
+fn told_by_all_jobs(lab: &Lab, template: &str) -> Vec<Value> {
     let token = lab.awx.token_of("admin");
     let client = super::client();
     let runtime = broker_tests::conformance::current_thread();
@@ -202,8 +269,8 @@ pub(super) fn told_by_last_job(lab: &Lab, template: &str) -> Value {
         let url = format!("{}/api/v2/workflow_jobs/?order_by=-id&page_size=50", lab.awx.url());
         let text = client.get(url).bearer_auth(token).send().await.unwrap().text().await.unwrap();
         let page: Value = serde_json::from_str(&text).unwrap();
-        let job = page["results"].as_array().unwrap().iter().find(|job| job["name"] == template).unwrap();
-        serde_json::from_str(job["extra_vars"].as_str().unwrap()).unwrap()
+        let jobs = page["results"].as_array().unwrap().iter().filter(|job| job["name"] == template);
+        jobs.map(|job| serde_json::from_str(job["extra_vars"].as_str().unwrap()).unwrap()).collect()
     })
 }
 

@@ -20,6 +20,13 @@ fn a_password_makes_one_token_that_is_given_back() {
     assert_eq!(made, 1);
     lab.fails("checkout --workflow deploy-fail", 7);
     assert_eq!(lab.awx.tokens(), before, "a token is left after a failure");
+    // The Python tool logs in for every host that it releases, and asks twice who it is.
+    lab.awx.forget_requests();
+    lab.broker("checkin --all");
+    let asked = |end: &str| lab.awx.requests().iter().filter(|seen| seen.target.ends_with(end)).count();
+    assert_eq!((asked("/tokens/"), asked("/me/")), (1, 0));
+    let log = std::fs::read_to_string(lab.env.directory().join("logs/broker.log")).unwrap();
+    assert!(!log.contains("rigger-password"), "{log}");
 }
 
 #[test]
@@ -44,6 +51,24 @@ fn a_token_whose_making_was_not_answered_is_not_left() {
     lab.awx.spoil(Rule::new("POST", "/api/v2/tokens/", broker_tests::awx::Fate::DropAfter).times(1));
     lab.broker("providers AnsibleTower --workflows");
     assert_eq!(lab.awx.tokens(), before);
+}
+
+/// The Python tool's are left alone, whose descriptions do not say how old they are; so are those of other users, and those
+/// that somebody may be using.
+#[test]
+fn a_token_that_a_killed_process_has_left_goes_after_a_day() {
+    let lab = Lab::new();
+    lab.settings(PASSWORD);
+    let before = lab.awx.tokens();
+    let old = "Broker temp 018cc251-f400-7000-8000-000000000000";
+    lab.awx.leave_token("rigger", old);
+    lab.broker("providers AnsibleTower --workflows");
+    assert_eq!(lab.awx.tokens(), before);
+    lab.awx.leave_token("viewer", old);
+    lab.awx.leave_token("rigger", "Broker temp ojhHpTlJlI");
+    lab.awx.leave_token("rigger", &format!("Broker temp {}", broker_core::HostId::generate()));
+    lab.broker("providers AnsibleTower --workflows");
+    assert_eq!(lab.awx.tokens(), before + 3);
 }
 
 #[test]
@@ -104,6 +129,10 @@ fn instances_have_services_of_their_own() {
     assert_eq!((one.awx.machines().len(), two.awx.machines().len()), (0, 1));
     let error = one.fails("checkout --workflow make --AnsibleTower three", 13);
     assert!(error.contains("`three`"), "{error}");
+    // The Python tool extends at the default instance, whatever the host's is.
+    one.broker("extend 0 --new-expire-time +60");
+    let extensions = two.awx.requests().into_iter().filter(|seen| seen.target == two.awx.launch_path("extend-vm"));
+    assert_eq!((extensions.filter(|seen| seen.method == "POST").count(), one.launches()), (1, 0));
     one.broker("checkin --all");
     assert!(two.awx.machines().is_empty());
 }

@@ -1,4 +1,59 @@
 //! The provider of workflows, end to end: the real `broker` and the real library on an AWX that answers as recorded.
+//!
+//! # Answers to a launch
+//!
+//! | what is the matter | seen before | in the service's own words |
+//! | --- | --- | --- |
+//! | a variable of the survey is missing, none of the choices, too short, no number | `arguments::surveys_are_checked_first…` | `refusals::what_the_service_refuses…` |
+//! | a job template has no inventory, a workflow has none | `refusals::an_inventory_is_needed…` | the same |
+//! | variables that are neither JSON nor YAML, or a list | `refusals::odd_values…`: they are one object, always | |
+//! | no such inventory, a name for a number | `arguments::what_a_template_does_not_take…`, `refusals::an_inventory_is_a_number…` | `refusals::what_the_service_refuses…` |
+//! | an inventory that this user may not use | | `refusals::what_the_service_refuses…` |
+//! | no such label, labels that are no list | `arguments::labels_are_made_once…`: they are numbers of labels, always | `refusals::what_the_service_refuses…` |
+//! | a body that is none, another type of content, no slash at the end | `refusals::every_request_has_the_form…` | |
+//! | no right to launch | `refusals::rights_decide…`, `login::what_is_not_allowed…` | `refusals::what_the_service_refuses…` |
+//! | nobody is logged in | `login::bad_credentials…` | `refusals::a_token_that_is_revoked…` |
+//! | no such template | `arguments::what_a_template_does_not_take…` | `refusals::what_the_service_refuses…` |
+//! | a job template drops what it does not ask for, a workflow refuses it | `arguments::what_a_template_does_not_take…` | |
+//! | it may not run twice at once | | `refusals::what_may_not_run_twice…` |
+//!
+//! # Ends of a job
+//!
+//! | how | shown by, in `failures` |
+//! | --- | --- |
+//! | a task failed | `a_failed_task_is_the_reason…` |
+//! | a module or the syntax is wrong: no event says why | `a_broken_playbook…` |
+//! | the template's own timeout; the worker was shut down | `what_the_service_says_of_a_job…` |
+//! | the service broke, over a job or a workflow's job | `a_service_that_breaks…` |
+//! | somebody cancelled it | `a_job_that_somebody_cancels…` |
+//! | a node failed and nothing follows on that | `a_workflow_whose_jobs_have_no_reason…` |
+//! | it is over before it can be cancelled | `waiting::a_job_that_ends_before…` |
+//!
+//! # What goes wrong with the Python tool
+//!
+//! | what | the better way |
+//! | --- | --- |
+//! | it reads the first page of nodes, 25 of them; the first page of hosts | `life::the_only_job…`, `life::nodes_are_read…`, `sync::hosts_on_all_pages…` |
+//! | it fails over a last job that does not tell of the host, over an empty workflow, over a host without a hostname | `life::the_host_of_a_workflow_in…`, `life::a_workflow_that_makes_nothing…`, `life::a_workflow_that_does_not_say…`, `life::a_host_may_have…` |
+//! | it fails over its own output file | `life::many_hosts_are_extended…`, `execute::a_job_that_fails…` |
+//! | `execute`, queries and extensions that fail end with 0 | `execute::a_job_that_fails…`, `queries::what_workflows_list…`, `life::a_host_that_cannot_be_extended…` |
+//! | it fails over variables in YAML | `queries::variables_in_yaml…` |
+//! | its console eats `[localhost]` | `failures::what_a_task_says…` |
+//! | a wait that is too long ends in an assertion, and the job runs on | `waiting::a_job_that_takes_too_long…` |
+//! | bad credentials are no error of their own; settings are in its log | `login::bad_credentials…`, `login::a_password_makes_one_token…` |
+//! | a sync fails without `inventory_fields` | all of `sync`, which has none |
+//! | a sync removes the hosts of other instances | `conformance_tower`: `other_instances_are_left_alone` |
+//! | one failure of many forgets all; a failing release keeps all | `conformance_tower`: `of_a_mixed_batch…`, `one_that_fails_to_go…` |
+//! | a process that is killed has recorded nothing | `lost` |
+//! | any workflow that fails has hosts removed | `execute::what_an_execution_names…`, `life::a_host_that_cannot_be_extended…` |
+//! | extensions at once share one host's arguments, go to the wrong instance, and fail over labels | `life::many_hosts_are_extended…`, `login::instances_have…` |
+//! | an unknown instance is the default one | `login::instances_have…` |
+//! | `results_limit` does nothing | `queries::results_are_limited…` |
+//! | a token for each host, and a login for each host that is released | `login::a_password_makes_one_token…`, `login::a_token_that_a_killed…` |
+//! | certificates are not looked at | `life::certificates_are_looked_at` |
+//! | two requests for each host of a sync, a poll for each job | `sync::hosts_on_all_pages…`, `sync::hosts_that_have_not_changed…`, `waiting::many_who_wait…` |
+//!
+//! What it survives is survived here as well: a service that is stopped for some seconds (`waiting::a_service_that_is_away…`).
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own work ends the test")]
 
@@ -10,6 +65,7 @@ mod life;
 mod login;
 mod lost;
 mod queries;
+mod refusals;
 mod sync;
 mod waiting;
 

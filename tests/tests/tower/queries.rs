@@ -1,5 +1,7 @@
 //! What a service offers.
 
+use broker_tests::awx::{Template, World};
+
 use super::Lab;
 
 #[test]
@@ -50,13 +52,29 @@ fn what_workflows_list_is_shown() {
     assert_eq!(templates.matches("rhel-9.4").count(), 1, "{templates}");
     let flavors = lab.broker("providers AnsibleTower --flavors").stdout;
     assert!(flavors.contains("16384"), "{flavors}");
+    let lab = Lab::of(
+        World::recorded().template(Template::workflow("list-flavors").node("jt-fail")).without("list-templates"),
+        "",
+    );
+    let error = lab.fails("providers AnsibleTower --flavors", 7);
+    assert!(error.contains("No hypervisor has capacity"), "{error}");
+    let error = lab.fails("providers AnsibleTower --templates", 7);
+    assert!(error.contains("there is no workflow `list-templates`"), "{error}");
 }
 
-/// The setting counts on the command line too, and the option goes before it.
+/// The setting counts on the command line too, and the option goes before it. What a filter selects is all shown.
 #[test]
-fn results_are_limited() {
+fn results_are_limited_and_filtered() {
     let lab = Lab::with("results_limit: 3");
-    let lines =
-        |options: &str| lab.broker(&format!("providers AnsibleTower --workflows {options}")).stdout.lines().count();
-    assert_eq!(lines("--arg results_limit=2") + 1, lines(""));
+    let all = |options: &str| {
+        let line = format!("providers AnsibleTower --workflows --output json {options}");
+        lab.broker(&line).json().as_array().unwrap().len()
+    };
+    assert_eq!((all(""), all("--results-limit 2"), all("--results-limit 5")), (3, 2, 5));
+    let deploy = all("--results-filter workflow{deploy");
+    assert_eq!(deploy, 3);
+    assert_eq!(all("--results-filter @res.workflow.startswith(\"wi\")"), 2);
+    assert_eq!(all("--results-filter workflow{deploy --results-limit 1"), 1);
+    let error = lab.fails("providers AnsibleTower --workflows --results-filter name{deploy", 13);
+    assert!(error.contains("workflow"), "{error}");
 }

@@ -49,6 +49,61 @@ fn hosts_on_all_pages_are_taken_in_with_few_requests() {
     assert!(requests <= 45 + 12, "{requests}");
 }
 
+/// Facts are asked for once, and again when they or the host have changed.
+#[test]
+fn hosts_that_have_not_changed_cost_nothing() {
+    let lab = Lab::of(with_hosts(30), "");
+    lab.broker("inventory --sync AnsibleTower");
+    let before = lab.inventory();
+    let asked = || {
+        lab.awx.forget_requests();
+        lab.broker("inventory --sync AnsibleTower");
+        lab.awx.requests().iter().filter(|seen| seen.target.ends_with("/ansible_facts/")).count()
+    };
+    assert_eq!(asked(), 0);
+    assert_eq!(lab.inventory(), before);
+    let facts = json!({"_broker_facts": {"fqdn": "new.example.test", "shutdown_time": 4_100_000_000_u64}});
+    lab.awx.set_facts("rigger-many", "h10", &facts);
+    assert_eq!(asked(), 1);
+    let hosts = lab.inventory();
+    let changed = hosts.iter().find(|host| host["name"] == "h10").unwrap();
+    assert_eq!(
+        (&changed["hostname"], &changed["lease_until"]),
+        (&json!("new.example.test"), &json!("2099-12-04T01:46:40Z"))
+    );
+    // Where something else says when a host ends, all of them are read anew.
+    lab.settings(&format!("token: {}\nexpiry_facts: ended_at", lab.awx.token_of("rigger")));
+    assert_eq!(asked(), 3);
+}
+
+/// A new host of an old name in another inventory is not taken for the old one.
+#[test]
+fn a_name_that_comes_twice_is_nobodys_other_host() {
+    let facts = |inventory: &str| json!({"_broker_facts": {"fqdn": format!("h.{inventory}.test")}});
+    let world = World::recorded().inventory("twice-a", "", "").inventory("twice-b", "", "");
+    let lab = Lab::of(world.host("twice-a", "h", "", facts("a")), "");
+    lab.broker("inventory --sync AnsibleTower:twice");
+    lab.awx.set_facts("twice-b", "h", &facts("b"));
+    for _ in 0..2 {
+        lab.broker("inventory --sync AnsibleTower:twice");
+        let hosts = lab.inventory();
+        let names: Vec<&str> = hosts.iter().map(|host| host["hostname"].as_str().unwrap()).collect();
+        assert_eq!(names, ["h.a.test", "h.b.test"]);
+    }
+}
+
+/// A name beside a token is whose hosts are asked for.
+#[test]
+fn the_user_of_the_settings_is_the_one_whose_hosts_are_meant() {
+    let lab = Lab::new();
+    lab.settings(&format!("token: {}\nusername: lab-inv", lab.awx.token_of("rigger")));
+    lab.broker("inventory --sync AnsibleTower");
+    let hosts = lab.inventory();
+    assert!(
+        !hosts.is_empty() && hosts.iter().all(|host| host["tower_inventory"].as_str().unwrap().contains("lab-inv"))
+    );
+}
+
 #[test]
 fn a_host_that_is_listed_no_more_has_vanished_and_others_stay() {
     let lab = Lab::of(world(), "");

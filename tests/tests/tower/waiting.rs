@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_tests::awx::{Awx, Fate, Rule};
+use broker_tests::awx::{Awx, Fate, Pace, Rule, Template};
 use serde_json::json;
 
 use super::{Lab, world};
@@ -80,16 +80,50 @@ fn the_limit_of_a_command_ends_the_job_too() {
     assert!(lab.awx.unfinished().is_empty() && lab.inventory().is_empty());
 }
 
-/// Of many who wait one looks for all, and not all at once.
+/// Of many who wait one looks for all, in one request. Each job is looked at by itself once, when it is over.
 #[test]
 fn many_who_wait_do_not_ask_more_often() {
-    let lab = Lab::of(world(), "");
+    let lab = Lab::of(world().pace(Pace::fast().slower(20)), "");
     lab.broker("checkout --workflow make --count 20");
     assert_eq!(lab.awx.machines().len(), 20);
-    assert!(polls(&lab.awx) <= 20 * 6, "{}", polls(&lab.awx));
+    let (single, together) = polls(&lab.awx);
+    assert!(single <= 20 + 4 && (1..20).contains(&together), "{single} and {together}");
 }
 
-fn polls(awx: &Awx) -> usize {
+/// Where the service takes no such question each job is looked at by itself.
+#[test]
+fn many_who_cannot_be_asked_for_together_are_waited_for_all_the_same() {
+    let lab = Lab::of(world().pace(Pace::fast().slower(10)), "");
+    lab.awx.spoil(Rule::detail("GET", "/api/v2/workflow_jobs/", 400, "no"));
+    lab.broker("checkout --workflow make --count 3");
+    assert_eq!(lab.awx.machines().len(), 3);
+}
+
+/// How often single workflow jobs were looked at, and how often several at once.
+fn polls(awx: &Awx) -> (usize, usize) {
     let is_poll = |target: &str| target.starts_with("/api/v2/workflow_jobs/") && target.matches('/').count() == 5;
-    awx.requests().iter().filter(|seen| seen.method == "GET" && is_poll(&seen.target)).count()
+    let gets = || awx.requests().into_iter().filter(|seen| seen.method == "GET");
+    let together = gets().filter(|seen| seen.target.starts_with("/api/v2/workflow_jobs/?id__in=")).count();
+    (gets().filter(|seen| is_poll(&seen.target)).count(), together)
+}
+
+/// The service says that it cannot be cancelled any more, in other words to its administrators than to others.
+#[test]
+fn a_job_that_ends_before_it_can_be_cancelled_leaves_no_host() {
+    let late = Template::workflow("late").node("jt-make").node("jt-sleep").on_success(0, 1);
+    for status in [403, 405] {
+        let lab = Lab::of(world().template(late.clone()), "workflow_timeout: 1s");
+        lab.awx.spoil(Rule::detail("POST", "*/cancel/", status, "It is over."));
+        let error = lab.fails("checkout --workflow late --seconds 150", 7);
+        assert!(error.contains("workflow `late` was not done within 1s"), "{error}");
+        assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty(), "{error}");
+        assert_eq!(lab.awx.all_machines().len(), 1);
+    }
+}
+
+#[test]
+fn what_runs_in_a_workflow_is_told_as_it_does() {
+    let lab = Lab::new();
+    let said = lab.broker("checkout --workflow slow --seconds 300").stderr;
+    assert!(said.contains("running `jt-sleep`, 0 of 2 done"), "{said}");
 }

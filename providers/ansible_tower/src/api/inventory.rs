@@ -30,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) created: Option<Timestamp>,
+    /// When it was changed last, but for its facts.
+    pub(crate) modified: String,
     /// As somebody has typed it: JSON, YAML or nothing.
     variables: String,
     /// When facts about it were stored, if ever.

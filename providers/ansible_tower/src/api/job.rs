@@ -51,6 +51,17 @@ impl Status {
         matches!(self, Self::Successful | Self::Failed | Self::Error | Self::Cancelled)
     }
 
+    /// What the service itself calls it.
+    pub(crate) fn api_word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Cancelled => "canceled",
+            Self::Unknown => "unknown",
+            other => other.word(),
+        }
+    }
+
+    /// What people call it.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::New => "new",

@@ -21,6 +21,14 @@ impl Kind {
         if action == crate::arguments::JOB_TEMPLATE { Self::Job } else { Self::Workflow }
     }
 
+    /// The action that launches it.
+    pub(crate) fn action(self) -> &'static str {
+        match self {
+            Self::Workflow => crate::arguments::WORKFLOW,
+            Self::Job => crate::arguments::JOB_TEMPLATE,
+        }
+    }
+
     /// The kind of a job, by what the service calls its type.
     pub(crate) fn of_type(kind: &str) -> Option<Self> {
         match kind {

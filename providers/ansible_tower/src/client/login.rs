@@ -1,9 +1,10 @@
 //! Logging in: with the token of the settings, or with one of our own that lives as long as we use it.
 //!
 //! A token outlives everything by a thousand years, so that one of our own is deleted by [`Login::close`]. Its description
-//! is ours alone: one whose making was not answered is found by it.
+//! is ours alone: one whose making was not answered is found by it, and so is what a process has left that was killed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,14 +12,21 @@ use broker_core::HostId;
 use broker_core::provider::{ErrorKind, ProviderError};
 use broker_core::secrets::Secret;
 use broker_http::encoded;
+use jiff::Timestamp;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::error::CallError;
-use super::{Page, Wire};
+use super::{PAGE, Page, Wire};
 use crate::settings::Auth;
+
+/// What the descriptions of our own tokens begin with. An id follows, which says when the token was made.
+const DESCRIPTION: &str = "Broker temp ";
+
+/// How old a token of ours is that somebody has left. One that is in use all the same is replaced when it is refused.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The state of being logged in.
 pub(super) struct Login {
@@ -46,8 +54,15 @@ pub(super) struct Key {
     /// Of several, one after the other, which.
     pub(super) number: u64,
     pub(super) header: HeaderValue,
-    /// The id of the token, where it is our own.
-    own: Option<u64>,
+    /// Where it is our own.
+    own: Option<Own>,
+}
+
+/// A token of our own.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    id: u64,
+    user: Option<u64>,
 }
 
 /// A token, as far as we need to know it.
@@ -56,6 +71,19 @@ struct Token {
     id: u64,
     #[serde(default)]
     token: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    user: Option<u64>,
+}
+
+impl Token {
+    /// Whether it was made by a process that is long gone, and should have deleted it.
+    fn is_left(&self) -> bool {
+        let id = self.description.strip_prefix(DESCRIPTION).and_then(|id| id.parse::<HostId>().ok());
+        let age = id.and_then(|id| id.made_at()).map(|made| Timestamp::now().duration_since(made));
+        age.and_then(|age| Duration::try_from(age).ok()).is_some_and(|age| age > LEFT)
+    }
 }
 
 impl Login {
@@ -97,6 +125,11 @@ impl Login {
         matches!(self.auth, Auth::Password { .. })
     }
 
+    /// Whether what is shown with requests is a token, and not the password itself.
+    pub(super) async fn has_token(&self) -> bool {
+        matches!(self.auth, Auth::Token(_)) || self.state.lock().await.key.as_ref().is_some_and(|key| key.own.is_some())
+    }
+
     /// The error for a key that is not believed.
     pub(super) fn refused(&self, wire: &Wire<'_>) -> ProviderError {
         let what = match &self.auth {
@@ -113,7 +146,11 @@ impl Login {
             Auth::Password { username, password } => {
                 let basic = basic(username, password)?;
                 match make_token(wire, &basic).await {
-                    Ok(token) => Ok(Key { number, header: bearer(&token.token)?, own: Some(token.id) }),
+                    Ok(token) => Ok(Key {
+                        number,
+                        header: bearer(&token.token)?,
+                        own: Some(Own { id: token.id, user: token.user }),
+                    }),
                     // Not everybody may make tokens: then it is the password every time.
                     Err(error) if matches!(error.status(), Some(403..=405)) => {
                         tracing::debug!(?error, "no token of our own: the password is used for every request.");
@@ -126,10 +163,11 @@ impl Login {
         }
     }
 
-    /// Deletes the token of our own, if there is one.
+    /// Deletes the token of our own, if there is one, and those that others of us have left.
     pub(super) async fn close(&self, wire: &Wire<'_>) {
         let key = self.state.lock().await.key.take();
-        let Some((id, Auth::Password { username, password })) = key.and_then(|key| key.own).map(|id| (id, &self.auth))
+        let Some((Own { id, user }, Auth::Password { username, password })) =
+            key.and_then(|key| key.own).map(|own| (own, &self.auth))
         else {
             return;
         };
@@ -140,9 +178,25 @@ impl Login {
             Err(error) => {
                 let error = error.at(format!("could not delete token {id}"));
                 tracing::warn!(%error, "a token of ours may be left; the user's page of tokens deletes it");
+                return;
             }
         }
+        if let Some(user) = user
+            && let Err(error) = delete_left(wire, &basic, user).await
+        {
+            tracing::debug!(?error, "whether tokens of ours are left cannot be seen.");
+        }
     }
+}
+
+/// Deletes those tokens of ours that processes have left which were killed.
+async fn delete_left(wire: &Wire<'_>, basic: &HeaderValue, user: u64) -> Result<(), CallError> {
+    let path = format!("tokens/?description__startswith={}&user={user}&page_size={PAGE}", encoded(DESCRIPTION));
+    let found: Page<Token> = wire.get(&path, basic).await?.read()?;
+    for token in found.results.iter().filter(|token| token.is_left()) {
+        wire.delete(&format!("tokens/{}/", token.id), basic).await?;
+    }
+    Ok(())
 }
 
 /// Makes a token. One that was made and not told of is deleted, and another one made.
@@ -150,7 +204,7 @@ async fn make_token(wire: &Wire<'_>, basic: &HeaderValue) -> Result<Token, CallE
     let mut is_last = false;
     loop {
         let id = HostId::generate().to_string();
-        let description = format!("Broker temp {id}");
+        let description = format!("{DESCRIPTION}{id}");
         let body = json!({"description": description, "application": Value::Null, "scope": "write"});
         let error = match wire.post("tokens/", &body, basic).await {
             Ok(answer) => return answer.read(),

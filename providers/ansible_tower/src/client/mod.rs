@@ -135,7 +135,8 @@ impl Client {
             prefix: OnceCell::new_with(settings.prefix),
             clock: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared), patience: retry::SHORT, despite_403: false })
+        let patience = retry::SHORT.min(settings.max_resilient_wait);
+        Ok(Self { shared: Arc::new(shared), patience, despite_403: false })
     }
 
     /// The same, for one who waits for a job: what is out of order may be so for this long, and a refusal of permission
@@ -157,6 +158,11 @@ impl Client {
     /// The same, if it is known already.
     pub(crate) fn known_prefix(&self) -> Option<Prefix> {
         self.shared.prefix.get().copied()
+    }
+
+    /// Whether requests carry a token, and not the password itself.
+    pub(crate) async fn has_token(&self) -> bool {
+        self.shared.login.has_token().await
     }
 
     async fn detect(&self) -> Result<Prefix, CallError> {

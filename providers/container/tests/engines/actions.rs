@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use broker_core::Args;
 use broker_core::provider::{ErrorKind, Query};
 use serde_json::json;
 
@@ -54,7 +53,7 @@ async fn a_cancelled_app_is_removed(lab: Lab) {
 
 async fn images_are_listed(lab: Lab) {
     let ask = async |name: &str, value: Option<&str>| {
-        let query = Query { name: name.to_owned(), value: value.map(str::to_owned), args: Args::new() };
+        let query = Query { name: name.to_owned(), value: value.map(str::to_owned), ..Query::default() };
         lab.provider.query(&query).await
     };
     for query in ["container_hosts", "container_apps"] {
