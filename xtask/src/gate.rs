@@ -259,6 +259,13 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_long_is_run_for_those_who_ask_for_it() {
+        for (filter, wanted) in [(None, false), (Some("tower"), false), (Some("openstack"), true)] {
+            assert_eq!(wants_ignored(filter), wanted, "{filter:?}");
+        }
+    }
+
+    #[test]
     fn output_that_is_no_text_is_passed_on_unchanged() {
         let printed = b"\xff\xfe\ntest result: ok. 1 passed; 0 failed\nno newline".as_slice();
         let mut shown = Vec::new();

@@ -40,9 +40,11 @@ fn refused(name: &str, now: &Answer) {
 /// The same with `#` for all that is an id, an address or a number.
 fn without_numbers(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), without_numbers(value))).collect::<serde_json::Map<_, _>>().into()
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), without_numbers(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         Value::Array(items) => items.iter().map(without_numbers).collect(),
         Value::String(text) => {
             let mut plain = String::new();
@@ -206,7 +208,8 @@ fn answers_to_orders_have_the_fields_that_were_recorded() {
 #[track_caller]
 fn without_later(name: &str, now: &Value) {
     let before = recorded(name);
-    let missing: Vec<_> = fields(&before["server"]).difference(&fields(&now["server"])).map(|&field| field.to_owned()).collect();
+    let missing: Vec<_> =
+        fields(&before["server"]).difference(&fields(&now["server"])).map(|&field| field.to_owned()).collect();
     assert!(missing.is_empty(), "{name}: {missing:?}");
 }
 
@@ -257,10 +260,7 @@ fn refusals_have_the_words_that_were_recorded() {
         ("server-create-flavor-too-small-400", json!({"imageRef": large})),
         ("server-create-bad-security-group-400", json!({"security_groups": [{"name": "nosuch"}]})),
         ("server-create-quota-403", json!({"min_count": 50, "max_count": 50})),
-        (
-            "server-create-quota-cores-403",
-            json!({"flavorRef": flavor("m1.large"), "min_count": 6, "max_count": 6}),
-        ),
+        ("server-create-quota-cores-403", json!({"flavorRef": flavor("m1.large"), "min_count": 6, "max_count": 6})),
     ] {
         refused(name, &user.ask("POST", Service::Compute, "/servers", Some(&server(changes))));
     }
