@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use crate::openstack::Lab;
-use crate::shell::{Context, FEATURES, Result, Workspace, finished, line, run as run_in_view, say, which};
+use crate::shell::{Context, FEATURES, Result, Workspace, line, quietly, run as run_in_view, say, which};
 use crate::tally::{self, Tally};
 use crate::{faults, fuzz, set_up};
 
@@ -130,24 +130,51 @@ fn wants_openstack(workspace: &Workspace, filter: Option<&str>) -> bool {
     if filter.contains(LAB) {
         return true;
     }
-    let mut cargo = workspace.cargo();
-    cargo.args(["nextest", "list", "--workspace", "--message-format", "oneline"]).args(FEATURES).arg(filter);
-    match finished(&mut cargo) {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().any(|line| line.contains("openstack ")),
+    match listed(workspace, &expression(workspace, filter)) {
+        Ok(list) => list.lines().any(|line| line.contains("openstack ")),
         Err(_) => true,
     }
+}
+
+/// The tests that an expression of nextest's leaves, each on a line behind its program.
+fn listed(workspace: &Workspace, expression: &str) -> Result<String> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["nextest", "list", "--workspace", "--message-format", "oneline"]).args(FEATURES);
+    quietly(cargo.args(["-E", expression]))
+}
+
+/// In nextest's language, the tests whose names contain a text, and those whose program's name does.
+fn expression(workspace: &Workspace, filter: &str) -> String {
+    let by_name = format!("test(~{})", escaped(filter));
+    let or_program = format!("({by_name} or binary_id(~{}))", escaped(filter));
+    // It is an error there to ask for a program when there is none of the name.
+    if listed(workspace, &or_program).is_ok() { or_program } else { by_name }
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        if "\\/),".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
 }
 
 /// Everything that is not a doctest. Without the OpenStack lab nothing that needs it.
 fn tests(workspace: &Workspace, filter: Option<&str>, has_lab: bool) -> Result<Counted> {
     let mut cargo = workspace.cargo();
     if which("cargo-nextest").is_some() {
-        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(FEATURES).args(filter);
+        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(FEATURES);
+        let wanted = filter.map(|filter| expression(workspace, filter));
+        let without_lab = (!has_lab).then(|| "not (package(broker-tests) and binary(~openstack))".to_owned());
+        let expressions: Vec<String> = wanted.into_iter().chain(without_lab).collect();
+        if !expressions.is_empty() {
+            cargo.args(["-E", &expressions.join(" and ")]);
+        }
         if wants_ignored(filter) {
             cargo.args(["--run-ignored", "all"]);
-        }
-        if !has_lab {
-            cargo.args(["-E", "not (package(broker-tests) and binary(~openstack))"]);
         }
         if std::io::stderr().is_terminal() {
             cargo.arg("--color=always");
@@ -262,6 +289,13 @@ mod tests {
     fn what_takes_long_is_run_for_those_who_ask_for_it() {
         for (filter, wanted) in [(None, false), (Some("tower"), false), (Some("openstack"), true)] {
             assert_eq!(wants_ignored(filter), wanted, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_a_text_whatever_it_has_in_it() {
+        for (filter, escaped_filter) in [("life::ten", "life::ten"), ("a(b)", r"a(b\)"), (r"a\b/c,", r"a\\b\/c\,")] {
+            assert_eq!(escaped(filter), escaped_filter);
         }
     }
 
