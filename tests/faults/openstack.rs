@@ -25,7 +25,7 @@ pub(crate) fn run(dose: Dose) -> Report {
         let what = if checkin { "checkin" } else { "checkout" };
         let at = step.map_or_else(|| format!("killed after {moment:?}"), |step| format!("killed when {}", step.name));
         let mut world = World::new(format!("run {run} on OpenStack: {what}, {at}"));
-        let tenant = Tenant::of(world.env.user());
+        let tenant = Tenant::take();
         let wire = Wire::start(&tenant.main.user);
         tenant.main.connect_outside();
         world.env.write_settings(&tenant.settings(&wire, ""));

@@ -22,11 +22,21 @@ pub fn until(what: &str, is_so: impl FnMut() -> bool) {
 /// # Panics
 ///
 /// If it is not by then.
-pub fn until_within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until_within(limit: Duration, what: &str, is_so: impl FnMut() -> bool) {
+    until_every(PERIOD, limit, what, is_so);
+}
+
+/// Waits until something is so, for as long as `limit`, and looks at it once in every `period`: where a look is work for
+/// what is waited for.
+///
+/// # Panics
+///
+/// If it is not by then.
+pub fn until_every(period: Duration, limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !is_so() {
         assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
-        std::thread::sleep(PERIOD);
+        std::thread::sleep(period);
     }
 }
 

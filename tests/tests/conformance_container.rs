@@ -325,6 +325,7 @@ mod docker {
     use super::Docker;
 
     broker_tests::provider_conformance!(Docker);
+    broker_tests::core_conformance!(Docker);
     broker_tests::provider_conformance_over_the_wire!(Docker);
 }
 
@@ -332,6 +333,7 @@ mod podman {
     use super::Podman;
 
     broker_tests::provider_conformance!(Podman);
+    broker_tests::core_conformance!(Podman);
     broker_tests::provider_conformance_over_the_wire!(Podman);
 }
 

@@ -210,6 +210,7 @@ mod provider {
     use super::TestProvider;
 
     broker_tests::provider_conformance!(TestProvider);
+    broker_tests::core_conformance!(TestProvider);
 }
 
 /// Guards that are dropped while releases hang share one limit, and guards that are dropped one after the other, with

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use crate::openstack::Lab;
-use crate::shell::{Context, FEATURES, Result, Workspace, finished, line, run as run_in_view, say, which};
+use crate::shell::{Context, FEATURES, Result, Workspace, line, quietly, run as run_in_view, say, which};
 use crate::tally::{self, Tally};
 use crate::{faults, fuzz, set_up};
 
@@ -116,28 +116,65 @@ impl Gate {
     }
 }
 
-/// Whether any test that is to run needs the OpenStack lab, as its program's name says. All of them together leave these
-/// out, which would take half as long again: `cargo xtask test openstack` runs them.
+/// Who filters by this word wants the tests of the OpenStack lab too that are marked as ignored, and left out by all others:
+/// on servers they take long, and they show more of the core than of OpenStack.
+const LAB: &str = "openstack";
+
+fn wants_ignored(filter: Option<&str>) -> bool {
+    filter.is_some_and(|filter| filter.contains(LAB))
+}
+
+/// Whether any test that is to run needs the OpenStack lab, as its program's name says.
 fn wants_openstack(workspace: &Workspace, filter: Option<&str>) -> bool {
-    if which("cargo-nextest").is_none() {
+    let Some(filter) = filter.filter(|_| which("cargo-nextest").is_some()) else { return true };
+    if filter.contains(LAB) {
         return true;
     }
-    let Some(filter) = filter else { return false };
-    let mut cargo = workspace.cargo();
-    cargo.args(["nextest", "list", "--workspace", "--message-format", "oneline"]).args(FEATURES).arg(filter);
-    match finished(&mut cargo) {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().any(|line| line.contains("openstack ")),
+    match listed(workspace, &expression(workspace, filter)) {
+        Ok(list) => list.lines().any(|line| line.contains("openstack ")),
         Err(_) => true,
     }
+}
+
+/// The tests that an expression of nextest's leaves, each on a line behind its program.
+fn listed(workspace: &Workspace, expression: &str) -> Result<String> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["nextest", "list", "--workspace", "--message-format", "oneline"]).args(FEATURES);
+    quietly(cargo.args(["-E", expression]))
+}
+
+/// In nextest's language, the tests whose names contain a text, and those whose program's name does.
+fn expression(workspace: &Workspace, filter: &str) -> String {
+    let by_name = format!("test(~{})", escaped(filter));
+    let or_program = format!("({by_name} or binary_id(~{}))", escaped(filter));
+    // It is an error there to ask for a program when there is none of the name.
+    if listed(workspace, &or_program).is_ok() { or_program } else { by_name }
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        if "\\/),".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
 }
 
 /// Everything that is not a doctest. Without the OpenStack lab nothing that needs it.
 fn tests(workspace: &Workspace, filter: Option<&str>, has_lab: bool) -> Result<Counted> {
     let mut cargo = workspace.cargo();
     if which("cargo-nextest").is_some() {
-        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(FEATURES).args(filter);
-        if !has_lab {
-            cargo.args(["-E", "not (package(broker-tests) and binary(~openstack))"]);
+        cargo.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]).args(FEATURES);
+        let wanted = filter.map(|filter| expression(workspace, filter));
+        let without_lab = (!has_lab).then(|| "not (package(broker-tests) and binary(~openstack))".to_owned());
+        let expressions: Vec<String> = wanted.into_iter().chain(without_lab).collect();
+        if !expressions.is_empty() {
+            cargo.args(["-E", &expressions.join(" and ")]);
+        }
+        if wants_ignored(filter) {
+            cargo.args(["--run-ignored", "all"]);
         }
         if std::io::stderr().is_terminal() {
             cargo.arg("--color=always");
@@ -149,6 +186,9 @@ fn tests(workspace: &Workspace, filter: Option<&str>, has_lab: bool) -> Result<C
         .args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
         .args(FEATURES)
         .args(filter);
+    if wants_ignored(filter) {
+        cargo.args(["--", "--include-ignored"]);
+    }
     counted(&mut cargo, Prints::ToStdout, std::io::stdout())
 }
 
@@ -243,6 +283,20 @@ mod tests {
         let one_failed = "echo 'Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped' >&2; exit 100";
         assert_eq!(shell(one_failed, Prints::ToStderr), Ok(Tally { passed: 2, failed: 1, skipped: 0 }));
         assert!(shell("exit 101", Prints::ToStdout).is_err(), "does not compile");
+    }
+
+    #[test]
+    fn what_takes_long_is_run_for_those_who_ask_for_it() {
+        for (filter, wanted) in [(None, false), (Some("tower"), false), (Some("openstack"), true)] {
+            assert_eq!(wants_ignored(filter), wanted, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_a_text_whatever_it_has_in_it() {
+        for (filter, escaped_filter) in [("life::ten", "life::ten"), ("a(b)", r"a(b\)"), (r"a\b/c,", r"a\\b\/c\,")] {
+            assert_eq!(escaped(filter), escaped_filter);
+        }
     }
 
     #[test]

@@ -82,9 +82,9 @@ fn hand_over() -> Result {
         return Ok(());
     }
     let user = quietly(Command::new("id").arg("-u"))?;
-    for name in ["clouds.yaml", "keypair.pem", "keypair.pub"] {
+    for name in ["clouds.yaml", "keypair.pem", "keypair.pub", "tenants"] {
         let path = directory().join(name);
-        run(&mut as_root(&["chown", user.trim(), &path.to_string_lossy()])?)?;
+        run(&mut as_root(&["chown", "-R", user.trim(), &path.to_string_lossy()])?)?;
     }
     Ok(())
 }

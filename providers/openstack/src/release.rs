@@ -18,7 +18,7 @@ use crate::client::{CallError, Client, encoded};
 use crate::request::IMAGE;
 
 /// The first pause before a look at a server that is going, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(700), Duration::from_secs(2));
 
 /// What there may be of a host.
 #[derive(Debug)]

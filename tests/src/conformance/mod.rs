@@ -50,7 +50,7 @@ impl Place {
     /// This program for the same case in another role.
     pub fn command(&self, role: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([&self.test, "--exact", "--nocapture", "--test-threads=1"]);
+        command.args([&self.test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env(PLACE, &self.directory).stdin(Stdio::null());
         command
     }

@@ -28,14 +28,26 @@ impl Answer {
     }
 }
 
-/// Asks a service.
+/// Asks a service, in the version of its interface whose answers are known.
 ///
 /// # Panics
 ///
 /// If it does not answer.
 pub fn ask(method: &str, url: &str, token: Option<&str>, body: Option<&Value>) -> Answer {
+    let token = token.map(|token| ("X-Auth-Token", token));
+    // Answers are to have the same form whatever the service's default is.
+    let headers: Vec<_> = token.into_iter().chain([("OpenStack-API-Version", "compute 2.79")]).collect();
+    ask_with(method, url, &headers, body)
+}
+
+/// Asks a service with these headers.
+///
+/// # Panics
+///
+/// If it does not answer.
+pub fn ask_with(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
     let body = body.map(Value::to_string).unwrap_or_default();
-    send(method, url, token, "application/json", body.as_bytes())
+    send(method, url, headers, "application/json", body.as_bytes())
 }
 
 /// Ends a token, by the power of another.
@@ -44,7 +56,7 @@ pub fn ask(method: &str, url: &str, token: Option<&str>, body: Option<&Value>) -
 ///
 /// If there is no answer.
 pub fn revoke_token(url: &str, by: &str, token: &str) -> Answer {
-    send("DELETE", url, Some(&format!("{by}\r\nX-Subject-Token: {token}")), "application/json", b"")
+    ask_with("DELETE", url, &[("X-Auth-Token", by), ("X-Subject-Token", token)], None)
 }
 
 /// Sends bytes as they are.
@@ -53,19 +65,17 @@ pub fn revoke_token(url: &str, by: &str, token: &str) -> Answer {
 ///
 /// If there is no answer.
 pub(super) fn put_bytes(url: &str, token: &str, bytes: &[u8]) -> Answer {
-    send("PUT", url, Some(token), "application/octet-stream", bytes)
+    send("PUT", url, &[("X-Auth-Token", token)], "application/octet-stream", bytes)
 }
 
-fn send(method: &str, url: &str, token: Option<&str>, kind: &str, body: &[u8]) -> Answer {
+fn send(method: &str, url: &str, headers: &[(&str, &str)], kind: &str, body: &[u8]) -> Answer {
     let rest = url.strip_prefix("http://").unwrap();
     let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     // The older version, so that the answer ends with the connection.
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {place}\r\nContent-Type: {kind}\r\n");
     write!(head, "Accept: application/json\r\nContent-Length: {}\r\n", body.len()).unwrap();
-    // Answers are to have the same form whatever the service's default is.
-    head.push_str("OpenStack-API-Version: compute 2.79\r\n");
-    if let Some(token) = token {
-        write!(head, "X-Auth-Token: {token}\r\n").unwrap();
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     head.push_str("\r\n");
     let mut stream = TcpStream::connect(place).unwrap_or_else(|error| panic!("{method} {url}: {error}"));

@@ -3,6 +3,7 @@
 mod command;
 mod http;
 pub mod kill;
+mod pool;
 mod project;
 mod rows;
 mod wire;
@@ -10,11 +11,13 @@ mod wire;
 use std::path::PathBuf;
 
 use broker_core::{ArgValue, yaml};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::command::{hosts_by_command, openstack};
-pub use self::http::{Answer, ask, revoke_token};
-pub use self::project::{KEY, NETWORK, Place, Tenant, set_quota};
+pub use self::http::{Answer, ask, ask_with, revoke_token};
+pub use self::project::{KEY, NETWORK, Place, Tenant};
 pub use self::rows::{Seeded, seed};
 pub use self::wire::{Held, Way, Wire};
 
@@ -32,15 +35,19 @@ pub struct Lab {
 }
 
 /// A token, and the addresses that came with it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Clearance {
     /// The token.
     pub token: String,
     /// The project that it is for.
     pub project: String,
+    expires_at: Timestamp,
     catalog: Value,
     auth_url: String,
 }
+
+/// A token that has less time left than this is not begun with: longer than a run of the tests takes.
+const SPARE: SignedDuration = SignedDuration::from_hours(2);
 
 /// A service of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +91,14 @@ impl Lab {
             value.and_then(ArgValue::as_str).unwrap().to_owned()
         };
         let auth_url = auth("lab-admin", "auth_url");
-        let admin = Clearance::get(&auth_url, "admin", &auth("lab-admin", "password"), "admin");
+        // Each of hundreds of processes would log in, and have its token looked at by each of the services.
+        let kept = pool::directory(&directory).join("admin.json");
+        let admin = pool::read(&kept).filter(|admin: &Clearance| admin.auth_url == auth_url && admin.lasts());
+        let admin = admin.unwrap_or_else(|| {
+            let admin = Clearance::get(&auth_url, "admin", &auth("lab-admin", "password"), "admin");
+            pool::write(&kept, &admin);
+            admin
+        });
         Self { directory, auth_url, admin }
     }
 
@@ -127,20 +141,35 @@ impl Lab {
     ///
     /// If it cannot be made.
     pub fn large_image(&self) -> &'static str {
-        const NAME: &str = "needs-much-room";
-        let found = self.admin.get_json(Service::Image, &format!("/images?name={NAME}"));
+        self.image("needs-much-room", &json!({"min_disk": 60}))
+    }
+
+    /// A public image that needs more memory than any flavor has.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn hungry_image(&self) -> &'static str {
+        self.image("needs-much-memory", &json!({"min_ram": 1 << 20}))
+    }
+
+    /// A public image of a name, made if there is none yet.
+    fn image(&self, name: &'static str, needs: &Value) -> &'static str {
+        // Two of a name would be one too many.
+        let _alone = pool::alone(&self.directory);
+        let found = self.admin.get_json(Service::Image, &format!("/images?name={name}"));
         let ready = |image: &Value| image["status"] == "active";
         if !found["images"].as_array().unwrap().iter().any(ready) {
-            let image = json!({
-                "name": NAME, "disk_format": "raw", "container_format": "bare", "visibility": "public", "min_disk": 60,
-            });
+            let mut image =
+                json!({"name": name, "disk_format": "raw", "container_format": "bare", "visibility": "public"});
+            image.as_object_mut().unwrap().extend(needs.as_object().unwrap().clone());
             let made = self.admin.post(Service::Image, "/images", &image);
             let path = format!("/images/{}/file", made["id"].as_str().unwrap());
             let url = format!("{}{path}", self.admin.address(Service::Image));
             let answer = http::put_bytes(&url, &self.admin.token, &[0; 4096]);
             assert_eq!(answer.status, 204, "{answer:?}");
         }
-        NAME
+        name
     }
 }
 
@@ -151,20 +180,33 @@ impl Clearance {
     ///
     /// If that is not possible.
     pub fn get(auth_url: &str, user: &str, password: &str, project: &str) -> Self {
-        let domain = json!({"name": "Default"});
-        let user = json!({"name": user, "domain": domain, "password": password});
-        let body = json!({"auth": {
-            "identity": {"methods": ["password"], "password": {"user": user}},
-            "scope": {"project": {"name": project, "domain": domain}},
-        }});
-        let answer = ask("POST", &format!("{auth_url}/auth/tokens"), None, Some(&body));
+        let scope = json!({"project": {"name": project, "domain": {"name": "Default"}}});
+        let answer = Self::ask_for(auth_url, user, password, &scope);
         assert_eq!(answer.status, 201, "{answer:?}");
         Self {
             token: answer.header("x-subject-token").unwrap().to_owned(),
             project: answer.body["token"]["project"]["id"].as_str().unwrap().to_owned(),
+            expires_at: answer.body["token"]["expires_at"].as_str().unwrap().parse().unwrap(),
             catalog: answer.body["token"]["catalog"].clone(),
             auth_url: auth_url.to_owned(),
         }
+    }
+
+    fn ask_for(auth_url: &str, user: &str, password: &str, scope: &Value) -> Answer {
+        let user = json!({"name": user, "domain": {"name": "Default"}, "password": password});
+        let identity = json!({"methods": ["password"], "password": {"user": user}});
+        let body = json!({"auth": {"identity": identity, "scope": scope}});
+        ask("POST", &format!("{auth_url}/auth/tokens"), None, Some(&body))
+    }
+
+    /// Whether it is good for a while.
+    fn lasts(&self) -> bool {
+        self.expires_at.duration_since(Timestamp::now()) > SPARE
+    }
+
+    /// Whether it was got from this lab.
+    fn is_for(&self, lab: &Lab) -> bool {
+        self.auth_url == lab.auth_url
     }
 
     /// Where a service is, with its version.

@@ -1,12 +1,17 @@
-//! A user of a test's own, with projects that nobody else has.
+//! A user of a test's own, with projects that nobody else has at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use broker_core::HostId;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::http::put_bytes;
-use super::{Clearance, Lab, Service, Wire};
+use super::pool::{Saved, Slot};
+use super::{Answer, Clearance, Lab, Service, Wire};
 use crate::wait;
 
 /// The name of each project's network.
@@ -18,7 +23,14 @@ pub const KEY: &str = "case-key";
 /// The user's password.
 const PASSWORD: &str = "case-password";
 
-/// A user with two projects.
+/// How often the services are asked for something that is waited for.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// How long they may take for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A user with two projects, each with quotas for many servers and a network. They are used again by other tests, once
+/// they are clean.
 pub struct Tenant {
     /// The lab.
     pub lab: Lab,
@@ -28,9 +40,12 @@ pub struct Tenant {
     pub main: Place,
     /// The other one.
     pub other: Place,
+    slot: Slot,
+    is_spoilt: AtomicBool,
 }
 
 /// A project, as its user sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Place {
     /// Its name.
     pub name: String,
@@ -39,49 +54,77 @@ pub struct Place {
 }
 
 impl Tenant {
-    /// The user of a name, made if there is none yet, with quotas for many servers and a network in each project.
+    /// One that nobody else has: as another test has left it, or a new one.
     ///
     /// # Panics
     ///
     /// If the lab does not do it.
-    pub fn of(name: &str) -> Self {
+    pub fn take() -> Self {
         let lab = Lab::up();
-        let names = ["main", "other"].map(|project| format!("{name}-{project}"));
-        let admin = lab.admin();
-        let is_new = admin.get_json(Service::Identity, &format!("/users?name={name}"))["users"] == json!([]);
-        if is_new {
-            let user = json!({"user": {"name": name, "password": PASSWORD, "domain_id": "default"}});
-            let user = id(&admin.post(Service::Identity, "/users", &user)["user"]);
-            let roles = admin.get_json(Service::Identity, "/roles?name=member");
-            let role = id(&roles["roles"][0]);
-            for name in &names {
-                let project = json!({"project": {"name": name, "domain_id": "default"}});
-                let project = id(&admin.post(Service::Identity, "/projects", &project)["project"]);
-                let grant = format!("/projects/{project}/users/{user}/roles/{role}");
-                assert_eq!(admin.ask("PUT", Service::Identity, &grant, None).status, 204);
-                set_quota(&lab, &project, &json!({"instances": 100, "cores": 200, "ram": -1}));
+        let slot = Slot::take(&lab);
+        let saved = match slot.read().filter(|saved| saved.main.user.is_for(&lab)) {
+            Some(saved) if saved.is_clean => saved,
+            unclean => {
+                if let Some(left) = unclean {
+                    // Whoever had it was killed. What cannot be removed of it stays, and is nobody's any more.
+                    drop(catch_unwind(AssertUnwindSafe(|| left.remove(&lab))));
+                }
+                make(&lab, slot.number)
+            }
+        };
+        let mut tenant = Self::new(lab, slot, saved);
+        for place in [&mut tenant.main, &mut tenant.other] {
+            if !place.user.lasts() {
+                place.user = Clearance::get(&tenant.lab.auth_url, &tenant.user, PASSWORD, &place.name);
             }
         }
-        let [main, other] = names.map(|project| {
-            let user = Clearance::get(&lab.auth_url, name, PASSWORD, &project);
-            Place { name: project, user }
-        });
-        if is_new {
-            main.user.post(
-                Service::Compute,
-                "/os-keypairs",
-                &json!({"keypair": {"name": KEY, "public_key": lab.public_key()}}),
-            );
-            for place in [&main, &other] {
-                let network = json!({"network": {"name": NETWORK}});
-                let network = id(&place.user.post(Service::Network, "/networks", &network)["network"]);
-                let (second, third) = (fastrand::u8(20..), fastrand::u8(..));
-                let cidr = format!("10.{second}.{third}.0/24");
-                let subnet = json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": cidr}});
-                place.user.post(Service::Network, "/subnets", &subnet);
-            }
-        }
-        Self { lab, user: name.to_owned(), main, other }
+        tenant.save(false);
+        tenant
+    }
+
+    /// The one that another process of the same test has taken, by its [`number`](Self::number).
+    ///
+    /// # Panics
+    ///
+    /// If nobody has.
+    pub fn again(number: u32) -> Self {
+        let lab = Lab::up();
+        let slot = Slot::of(&lab, number);
+        let saved = slot.read().unwrap();
+        Self::new(lab, slot, saved)
+    }
+
+    fn new(lab: Lab, slot: Slot, saved: Saved) -> Self {
+        let Saved { user, main, other, .. } = saved;
+        Self { lab, user, main, other, slot, is_spoilt: AtomicBool::new(false) }
+    }
+
+    /// What other processes of the test get it by.
+    pub fn number(&self) -> u32 {
+        self.slot.number
+    }
+
+    fn save(&self, is_clean: bool) {
+        self.slot.write(&self.saved(is_clean));
+    }
+
+    fn saved(&self, is_clean: bool) -> Saved {
+        Saved { user: self.user.clone(), is_clean, main: self.main.clone(), other: self.other.clone() }
+    }
+
+    /// No other test is to have it after this one.
+    pub fn spoil(&self) {
+        self.is_spoilt.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets how much a project may have of what a service gives, by the administrator, which [spoils](Self::spoil) it.
+    ///
+    /// # Panics
+    ///
+    /// If the lab does not do it.
+    pub fn set_quota(&self, place: &Place, service: Service, quota: &Value) {
+        self.spoil();
+        set_quota(&self.lab, &place.user.project, service, quota);
     }
 
     /// What a provider needs to log in to a project, beside Keystone's address.
@@ -108,6 +151,15 @@ impl Tenant {
         Clearance::get(&self.lab.auth_url, &self.user, PASSWORD, &place.name)
     }
 
+    /// What Keystone says to the user's login with a scope.
+    ///
+    /// # Panics
+    ///
+    /// If it says nothing.
+    pub fn try_to_log_in(&self, scope: &Value) -> Answer {
+        Clearance::ask_for(&self.lab.auth_url, &self.user, PASSWORD, scope)
+    }
+
     /// The variables by which the `openstack` command logs in to a project.
     pub fn variables(&self, place: &Place) -> [(&'static str, String); 8] {
         let text = str::to_owned;
@@ -123,15 +175,32 @@ impl Tenant {
         ]
     }
 
-    /// Removes everything: servers, floating addresses, networks, the projects and the user.
+    /// Removes all that a test has left: servers, floating addresses, networks, key pairs.
     ///
     /// # Panics
     ///
-    /// If something stays.
+    /// If something stays. Then no other test has the tenant.
     pub fn clean(&self) {
-        let admin = self.lab.admin();
+        if self.is_spoilt.load(Ordering::Relaxed) {
+            self.saved(false).remove(&self.lab);
+            self.slot.forget();
+            return;
+        }
+        self.main.clean();
+        if !self.other.is_bare() {
+            self.other.clean();
+        }
+        self.save(true);
+    }
+}
+
+impl Saved {
+    /// Removes the projects and the user, with all that they have.
+    fn remove(&self, lab: &Lab) {
+        let admin = lab.admin();
         for place in [&self.main, &self.other] {
             place.clean();
+            place.delete_all("networks", |_| true);
             admin.delete(Service::Identity, &format!("/projects/{}", place.user.project));
         }
         let users = admin.get_json(Service::Identity, &format!("/users?name={}", self.user));
@@ -139,6 +208,36 @@ impl Tenant {
             admin.delete(Service::Identity, &format!("/users/{}", id(user)));
         }
     }
+}
+
+/// Has a user made, with two projects.
+fn make(lab: &Lab, number: u32) -> Saved {
+    // The number is for people; one that could not be removed may have it already.
+    let name = format!("case-{number}-{:08x}", fastrand::u32(..));
+    let admin = lab.admin();
+    let user = json!({"user": {"name": name, "password": PASSWORD, "domain_id": "default"}});
+    let user = id(&admin.post(Service::Identity, "/users", &user)["user"]);
+    let roles = admin.get_json(Service::Identity, "/roles?name=member");
+    let role = id(&roles["roles"][0]);
+    let [main, other] = [("main", 1), ("other", 2)].map(|(which, third)| {
+        let place = format!("{name}-{which}");
+        let project = json!({"project": {"name": place, "domain_id": "default"}});
+        let project = id(&admin.post(Service::Identity, "/projects", &project)["project"]);
+        let grant = format!("/projects/{project}/users/{user}/roles/{role}");
+        assert_eq!(admin.ask("PUT", Service::Identity, &grant, None).status, 204);
+        set_quota(lab, &project, Service::Compute, &json!({"instances": 100, "cores": 200, "ram": -1}));
+        let user = Clearance::get(&lab.auth_url, &name, PASSWORD, &place);
+        let network = json!({"network": {"name": NETWORK}});
+        let network = id(&user.post(Service::Network, "/networks", &network)["network"]);
+        // All servers are reached from the same machine.
+        let cidr = format!("10.{}.{third}.0/24", 20 + number);
+        let subnet = json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": cidr}});
+        user.post(Service::Network, "/subnets", &subnet);
+        Place { name: place, user }
+    });
+    let key = json!({"keypair": {"name": KEY, "public_key": lab.public_key()}});
+    main.user.post(Service::Compute, "/os-keypairs", &key);
+    Saved { user: name, is_clean: true, main, other }
 }
 
 impl Place {
@@ -219,13 +318,14 @@ impl Place {
         for server in self.servers() {
             self.user.delete(Service::Compute, &format!("/servers/{}", id(&server)));
         }
-        wait::until_within(wait::SOON * 2, "the servers to be gone", || self.servers().is_empty());
+        wait::until_every(PERIOD, PATIENCE, "the servers to be gone", || self.servers().is_empty());
     }
 
     fn remove_server(&self, server: &str) {
         let path = format!("/servers/{server}");
         self.user.delete(Service::Compute, &path);
-        wait::until("the server to be gone", || self.user.ask("GET", Service::Compute, &path, None).status == 404);
+        let is_gone = || self.user.ask("GET", Service::Compute, &path, None).status == 404;
+        wait::until_every(PERIOD, PATIENCE, "the server to be gone", is_gone);
     }
 
     /// The range of addresses of the network, as its first three numbers.
@@ -277,38 +377,45 @@ impl Place {
         self.user.get_json(Service::Network, &path)["subnets"][0]["id"].clone()
     }
 
+    /// Whether it has neither servers nor ports.
+    fn is_bare(&self) -> bool {
+        let ports = self.user.get_json(Service::Network, "/ports");
+        ports["ports"] == json!([]) && self.servers().is_empty()
+    }
+
+    /// Removes all but what it was made with.
     fn clean(&self) {
         // In this order: Neutron trips over a port that goes while a floating address leads to it, and routers keep ports of
         // their own.
-        self.delete_all("floatingips");
+        self.delete_all("floatingips", |_| true);
         self.remove_all();
         self.disconnect_outside();
-        self.delete_all("ports");
-        self.delete_all("networks");
+        self.delete_all("ports", |_| true);
+        self.delete_all("networks", |network| network["name"] != NETWORK);
         for keypair in self.user.get_json(Service::Compute, "/os-keypairs")["keypairs"].as_array().unwrap() {
             let name = keypair["keypair"]["name"].as_str().unwrap();
-            self.user.delete(Service::Compute, &format!("/os-keypairs/{name}"));
+            if name != KEY {
+                self.user.delete(Service::Compute, &format!("/os-keypairs/{name}"));
+            }
         }
     }
 
-    /// Removes all that Neutron has of a kind in the project.
-    fn delete_all(&self, kind: &str) {
+    /// Removes what Neutron has of a kind in the project.
+    fn delete_all(&self, kind: &str, is_one: impl Fn(&Value) -> bool) {
         for one in self.user.get_json(Service::Network, &format!("/{kind}"))[kind].as_array().unwrap() {
-            if one["project_id"] == self.user.project.as_str() {
+            if one["project_id"] == self.user.project.as_str() && is_one(one) {
                 self.user.delete(Service::Network, &format!("/{kind}/{}", id(one)));
             }
         }
     }
 }
 
-/// Sets how much a project may have, by the administrator.
-///
-/// # Panics
-///
-/// If the lab does not do it.
-pub fn set_quota(lab: &Lab, project: &str, quota: &Value) {
-    let path = format!("/os-quota-sets/{project}");
-    let answer = lab.admin().ask("PUT", Service::Compute, &path, Some(&json!({ "quota_set": quota })));
+fn set_quota(lab: &Lab, project: &str, service: Service, quota: &Value) {
+    let (path, body) = match service {
+        Service::Network => (format!("/quotas/{project}"), json!({ "quota": quota })),
+        _ => (format!("/os-quota-sets/{project}"), json!({ "quota_set": quota })),
+    };
+    let answer = lab.admin().ask("PUT", service, &path, Some(&body));
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 

@@ -1,6 +1,6 @@
 //! What is said of a request that cannot be, and what stays of it.
 
-use broker_tests::openstack::{Service, set_quota};
+use broker_tests::openstack::Service;
 use serde_json::json;
 
 use crate::Lab;
@@ -25,8 +25,7 @@ fn an_ambiguous_name_lists_what_there_is() {
 #[test]
 fn a_quota_is_looked_at_before_anything_is_made() {
     let lab = Lab::new();
-    let project = &lab.project().user.project;
-    set_quota(&lab.tenant.lab, project, &json!({"instances": 1}));
+    lab.tenant.set_quota(lab.project(), Service::Compute, &json!({"instances": 1}));
     let says = lab.fails("checkout --ostack-image tiny --count 2", 7);
     assert!(says.contains("2 servers are wanted, and 0 of 1 are used"), "{says}");
     assert!(lab.project().servers().is_empty());

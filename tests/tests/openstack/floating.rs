@@ -34,10 +34,7 @@ fn an_address_is_taken_and_given_back() {
     lab.broker("checkin --all --yes");
     lab.nothing_is_left();
 
-    let quota = json!({"quota": {"floatingip": 0}});
-    let admin = lab.tenant.lab.admin();
-    let path = format!("/quotas/{}", lab.project().user.project);
-    assert_eq!(admin.ask("PUT", Service::Network, &path, Some(&quota)).status, 200);
+    lab.tenant.set_quota(lab.project(), Service::Network, &json!({"floatingip": 0}));
     let says = lab.fails("checkout --ostack-image tiny --ostack-floating-network public", 7);
     assert!(says.contains("floating address") && says.contains("Quota exceeded"), "{says}");
     lab.nothing_is_left();

@@ -36,7 +36,7 @@ impl Lab {
     /// With further settings, each on a line of its own.
     fn with(more: &str) -> Self {
         let env = TestEnv::new();
-        let tenant = Tenant::of(env.user());
+        let tenant = Tenant::take();
         let wire = Wire::start(&tenant.main.user);
         let lab = Self { tenant, env, wire };
         lab.env.write_settings(&lab.settings(more));
@@ -79,6 +79,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // It may have left what is not looked for.
+            self.tenant.spoil();
+        }
         // A test that has failed fails with its own words.
         let cleaned = catch_unwind(AssertUnwindSafe(|| self.tenant.clean()));
         assert!(cleaned.is_ok() || std::thread::panicking(), "the lab could not be cleaned");

@@ -1,5 +1,6 @@
 //! What breaks in the middle: tokens that end, services that are restarted.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -80,12 +81,25 @@ fn restart_nova() {
     let lab = broker_tests::openstack::Lab::up();
     let pid = std::fs::read_to_string(lab.directory.join("run/nova-api.pid")).unwrap();
     let pid = pid.split(' ').next().unwrap();
-    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    assert!(as_root(["kill", pid]).status().unwrap().success());
     wait::until("Nova to be gone", || !Path::new("/proc").join(pid).exists());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs/openstack/up.sh");
-    let mut up = Command::new(script);
-    up.env("OPENSTACK_LAB_GUESTS", "namespace").env("OPENSTACK_LAB_INSTALL", "never").stdin(Stdio::null());
-    let output = up.output().unwrap();
+    let directory = format!("OPENSTACK_LAB_DIR={}", lab.directory.display());
+    let given = ["OPENSTACK_LAB_VENV", "OPENSTACK_LAB_OFFSET", "PYTHON"]
+        .into_iter()
+        .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+    let mut words = vec!["env".to_owned(), "OPENSTACK_LAB_GUESTS=namespace".to_owned(), directory];
+    words.extend(given);
+    words.extend(["OPENSTACK_LAB_INSTALL=never".to_owned(), script.display().to_string()]);
+    let output = as_root(words).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     lab.admin().get_json(Service::Compute, "/limits");
+}
+
+/// The services are root's.
+fn as_root(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut command = Command::new(if is_root { "env" } else { "sudo" });
+    command.args(words);
+    command
 }

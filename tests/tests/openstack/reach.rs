@@ -13,6 +13,8 @@ fn a_host_is_reached_at_the_kind_of_address_that_is_preferred() {
     let cidr = format!("fd00:{:x}:{:x}::/64", fastrand::u16(..), fastrand::u16(..));
     let subnet = json!({"network_id": lab.project().network(), "ip_version": 6, "cidr": cidr});
     user.post(Service::Network, "/subnets", &json!({ "subnet": subnet }));
+    // Its network is not what others expect any more.
+    lab.tenant.spoil();
     lab.broker("checkout --ostack-image tiny --ostack-ip-version 6");
     lab.broker("checkout --ostack-image tiny --ostack-wait active");
     let hosts = lab.inventory();

@@ -1,5 +1,7 @@
 //! Servers that are not as they should be, and those that are kept apart.
 
+use std::time::Duration;
+
 use broker_tests::openstack::Service;
 use broker_tests::wait;
 use serde_json::{Value, json};
@@ -21,7 +23,8 @@ fn broken_servers_go_as_others_do() {
     act(&lab, &hosts[0], &json!({"os-resetState": {"state": "error"}}));
     act(&lab, &hosts[1], &json!({"os-stop": null}));
     let server = |host: &Value| lab.project().server(host["id"].as_str().unwrap().parse().unwrap());
-    wait::until("it to be off", || server(&hosts[1])["status"] == "SHUTOFF");
+    let is_off = || server(&hosts[1])["status"] == "SHUTOFF";
+    wait::until_every(Duration::from_millis(300), wait::SOON, "it to be off", is_off);
     assert_eq!(server(&hosts[0])["status"], "ERROR");
     lab.broker("checkin --all --yes");
     lab.nothing_is_left();

@@ -12,8 +12,12 @@ use super::{Making, facts};
 use crate::api::compute::{self, Server};
 use crate::client::CallError;
 
-/// The first pause before a look, and the longest. Each look has Nova ask Neutron.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
+/// The first pause before a look at a server that is built, and the longest. Each look has Nova ask Neutron, and none is
+/// worth it in the first second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1200), Duration::from_secs(2));
+
+/// The first pause after a command that has not succeeded, and the longest.
+const COMMAND_PAUSES: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
 
 /// How long one attempt at a port may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -128,7 +132,7 @@ impl Making<'_> {
     ) -> Result<(), ProviderError> {
         self.order.progress(format!("waiting for `{line}`"));
         let end = Instant::now() + self.spec.ready_timeout;
-        let mut pause = PAUSES.0;
+        let mut pause = COMMAND_PAUSES.0;
         let mut why = "it did not end".to_owned();
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -148,7 +152,7 @@ impl Making<'_> {
             }
             self.still_runs(&server.id).await?;
             tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
+            pause = (pause * 3 / 2).min(COMMAND_PAUSES.1);
         }
     }
 

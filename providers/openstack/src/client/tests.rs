@@ -69,3 +69,43 @@ fn refusals_say_what_they_are() {
         assert_eq!(error.to_string(), format!("could not do it: {told} (req-1)"));
     }
 }
+
+/// What the services of the lab said, as it was recorded.
+#[test]
+fn refusals_of_real_services_are_told_apart() {
+    let captures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/labs/openstack/captures");
+    for (name, kind) in [
+        ("auth-tokens-wrong-password", ErrorKind::Auth),
+        ("auth-tokens-unknown-project", ErrorKind::Auth),
+        ("compute-401", ErrorKind::Auth),
+        ("network-401", ErrorKind::Auth),
+        ("image-401", ErrorKind::Auth),
+        ("server-show-404", ErrorKind::NotFound),
+        ("image-show-404", ErrorKind::NotFound),
+        ("floatingip-delete-404", ErrorKind::NotFound),
+        ("server-create-invalid-flavor-400", ErrorKind::NotFound),
+        ("server-create-invalid-image-400", ErrorKind::NotFound),
+        ("server-create-invalid-network-400", ErrorKind::NotFound),
+        ("server-create-invalid-key-400", ErrorKind::BadRequest),
+        ("server-create-invalid-az-400", ErrorKind::BadRequest),
+        ("server-create-invalid-name-400", ErrorKind::BadRequest),
+        ("server-create-flavor-too-small-400", ErrorKind::BadRequest),
+        ("server-create-bad-security-group-400", ErrorKind::BadRequest),
+        ("keypair-import-400", ErrorKind::BadRequest),
+        ("floatingip-create-bad-network-400", ErrorKind::BadRequest),
+        ("server-create-quota-403", ErrorKind::Quota),
+        ("server-create-quota-cores-403", ErrorKind::Quota),
+        ("floatingip-create-quota-409", ErrorKind::Quota),
+        ("keypair-import-409", ErrorKind::Conflict),
+        ("floatingip-create-port-taken-409", ErrorKind::Conflict),
+        ("image-create-public-403", ErrorKind::Permission),
+        ("server-create-bad-microversion-406", ErrorKind::BadRequest),
+    ] {
+        let text = std::fs::read_to_string(format!("{captures}/{name}.json")).unwrap();
+        let recorded: Value = serde_json::from_str(&text).unwrap();
+        let status = u16::try_from(recorded["status"].as_u64().unwrap()).unwrap();
+        let words = error::words_of(recorded["body"].to_string().as_bytes());
+        assert!(!words.is_empty() && !words.contains('<'), "{name}: {words}");
+        assert_eq!(error::kind_of(&Refusal { status, words, request: None }), kind, "{name}");
+    }
+}

@@ -235,12 +235,16 @@ pub fn ten_at_once<S: ProviderSubject>(case: &Case<S>) {
     case.nothing_is_left();
 }
 
-/// Twenty releases at once, of two calls, and none of them is lost.
-pub fn twenty_go_at_once<S: ProviderSubject>(case: &Case<S>) {
+/// Twenty hosts at once, each of which can be used. Then twenty releases at once, of two calls, and none of them is lost.
+pub fn twenty_come_and_go_at_once<S: ProviderSubject>(case: &Case<S>) {
     case.block(async {
         let broker = case.broker();
         let hosts = case.kept(&broker, case.subject.request().count(20)).await;
         case.exactly(&hosts);
+        let outputs = hosts.iter().map(|host| host.execute("echo works"));
+        for output in futures_util::future::join_all(outputs).await {
+            assert_eq!(output.unwrap().stdout(), "works\n");
+        }
         let all = records(&broker.inventory().await.unwrap());
         let (first, second) = all.split_at(10);
         let (first, second) = tokio::join!(check_in(&broker, first.to_vec()), check_in(&broker, second.to_vec()));
