@@ -412,6 +412,24 @@ impl Host {
         block_on(self.inner.execute(command))?
     }
 
+    /// Runs a command that reads from a reader until its end, as it comes, and collects what it prints. The reader is read
+    /// on a thread of its own, which ends after the read that is under way when the command ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute), and if the reader fails: the command is ended then.
+    pub fn execute_with_stdin(
+        &self,
+        command: impl Into<Command>,
+        reader: impl std::io::Read + Send + 'static,
+    ) -> Result<Output> {
+        block_on(async {
+            let mut running = self.inner.start(command).await?;
+            running.feed_blocking(reader)?;
+            running.output().await
+        })?
+    }
+
     /// Runs a command and hands over what it prints as it comes.
     ///
     /// # Errors

@@ -103,13 +103,19 @@ fn bench(workspace: &Workspace, name: Option<&str>, quick: bool) -> Result {
     set_up(workspace, false)?;
     let needs_lab = name.is_none_or(|name| name.contains("openstack"));
     let mut lab = if needs_lab { Some(openstack::Lab::begin(workspace)?) } else { None };
-    shell::run(workspace.cargo().args(["build", "--release", "--bin", "broker"]))?;
+    shell::run(workspace.cargo().args(["build", "--release", "--bin", "broker", "--features", "broker-cli/russh"]))?;
     let quick = quick.then_some("--quick");
     if let Some(lab) = &mut lab {
         lab.wait()?;
     }
     shell::run(
-        workspace.cargo().args(["bench", "-p", "broker-tests", "--bench", "broker", "--"]).args(name).args(quick),
+        workspace
+            .cargo()
+            .args(["bench", "-p", "broker-tests", "--bench", "broker"])
+            .args(shell::FEATURES)
+            .arg("--")
+            .args(name)
+            .args(quick),
     )
 }
 

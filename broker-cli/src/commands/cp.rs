@@ -137,8 +137,12 @@ enum Kind {
 
 async fn look(host: &Host, path: &RemotePath) -> Kind {
     const LOOK: &str = "if [ -d \"$1\" ]; then exit 10; elif [ -e \"$1\" ]; then exit 11; fi";
-    let Ok(path) = str::from_utf8(path.as_bytes()) else { return Kind::Unknown };
-    let looked = host.execute(Command::words(["/bin/sh", "-c", LOOK, "sh", path])).await;
+    let command = match str::from_utf8(path.as_bytes()) {
+        Ok(path) => Command::words(["/bin/sh", "-c", LOOK, "sh", path]),
+        // Words are text.
+        Err(_) => Command::shell(format!("{}; set -- \"$path\"; {LOOK}", path.set_in_shell("path"))),
+    };
+    let looked = host.execute(command).await;
     match looked.map(|output| output.status().code()) {
         Ok(10) => Kind::Directory,
         Ok(11) => Kind::Other,

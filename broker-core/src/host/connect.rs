@@ -142,9 +142,6 @@ impl Host {
         });
         let target = resolved.await.map_err(|_| Error::Panicked("reading how a host is reached"))?;
         let target = target.map_err(|error| Error::session(self, error))?;
-        if matches!(target.host_key, HostKeyPolicy::Insecure) {
-            super::pin::warn_of_insecurity(record, &target.address);
-        }
         let noted = |error: SessionError| match note {
             Some(note) if error.kind() == SessionErrorKind::Auth => {
                 SessionError::new(SessionErrorKind::Auth, note).source(error)

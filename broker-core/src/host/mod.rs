@@ -29,6 +29,7 @@ use crate::context::Core;
 use crate::error::{Error, Result};
 use crate::id::HostId;
 use crate::inventory::HostRecord;
+use crate::settings::split_port;
 
 /// How many pieces of output, input or files may be on their way at once.
 const PIECES: usize = 32;
@@ -105,15 +106,22 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// If the provider published ports, and not this one.
+    /// If the provider published ports, and not this one; or nobody knows where the host is.
     pub fn port(&self, port: u16) -> Result<String> {
         let record = self.inner.record.read();
         if let Some(published) = record.ports.get(&format!("{port}/tcp")) {
             return Ok(published.clone());
         }
-        match &record.address {
-            Some(address) if record.ports.is_empty() => Ok(format!("{address}:{port}")),
-            _ => Err(Error::state(&record, format!("does not publish port {port}"))),
+        if !record.ports.is_empty() {
+            return Err(Error::state(&record, format!("does not publish port {port}")));
+        }
+        // As SSH looks for it.
+        let places = [&record.address, &record.hostname, &record.name];
+        let place = places.into_iter().flatten().map(|place| place.trim()).find(|place| !place.is_empty());
+        match place.map(|place| split_port(place).0) {
+            Some(host) if host.contains(':') => Ok(format!("[{host}]:{port}")),
+            Some(host) => Ok(format!("{host}:{port}")),
+            None => Err(Error::state(&record, "has neither an address nor a name")),
         }
     }
 

@@ -1,11 +1,8 @@
 //! The host key in the record: written down at the first contact, asked for ever after.
 
-use std::collections::{BTreeMap, HashSet};
-
-use parking_lot::Mutex;
+use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::id::HostId;
 use crate::inventory::{HostRecord, Inventory, InventoryError};
 use crate::session::ssh::HostKey;
 use crate::session::{SessionError, SessionErrorKind};
@@ -73,21 +70,10 @@ fn compare(written: &str, shown: &HostKey) -> std::result::Result<(), SessionErr
     Err(SessionError::new(SessionErrorKind::HostKey, message))
 }
 
-/// Says, once a host, that nobody knows who answers.
-pub(super) fn warn_of_insecurity(record: &HostRecord, address: &str) {
-    static WARNED: Mutex<Option<HashSet<HostId>>> = Mutex::new(None);
-    if WARNED.lock().get_or_insert_default().insert(record.id) {
-        let host = record.label();
-        tracing::warn!(
-            "the key of host `{host}` is not checked, as the settings want it: whoever answers at {address} gets the \
-             password and all commands"
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::HostId;
     use crate::inventory::{HostState, Secrets};
 
     fn key(seed: u8) -> HostKey {

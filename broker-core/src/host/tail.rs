@@ -1,7 +1,5 @@
 //! The end of a file on a host, and what is added to it.
 
-use std::fmt::Write as _;
-
 use bytes::{Bytes, BytesMut};
 
 use super::{Host, Running};
@@ -51,15 +49,10 @@ fn command(path: &RemotePath, lines: usize, follow: bool) -> Command {
     let options: &[&str] = if follow { &["-n", &count, "-F"] } else { &["-n", &count] };
     match String::from_utf8(bytes) {
         Ok(path) => Command::words([&["tail"], options, &[path.as_str()]].concat()),
+        // Words are text, so a name that is none is put together on the host.
         Err(error) => {
-            // Words are text, so a name that is none is put together on the host. The dot keeps newlines at its end.
-            let mut octal = String::new();
-            for byte in error.as_bytes() {
-                // Writing to a text does not fail.
-                let _written = write!(octal, "\\{byte:03o}");
-            }
-            let options = options.join(" ");
-            Command::shell(format!("name=$(printf '{octal}.'); exec tail {options} \"${{name%.}}\""))
+            let name = RemotePath::from_bytes(error.into_bytes()).set_in_shell("name");
+            Command::shell(format!("{name}; exec tail {} \"$name\"", options.join(" ")))
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::session::{Command, ExitStatus, SessionError, SessionErrorKind};
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long one attempt to connect may take: what gets lost on the way is sent again much later.
+const CONNECT: Duration = Duration::from_secs(3);
+
 /// How often somebody looks whether a machine that reboots is back.
 const REBOOT_POLL: Duration = Duration::from_secs(1);
 
@@ -39,7 +42,13 @@ impl Host {
         let address = self.port(port)?;
         let what = format!("a connection to port {port} of host `{}`", self.label());
         engine::call_while_wanted("waiting for a port", async move {
-            let connects = || async { tokio::net::TcpStream::connect(&address).await.is_ok() };
+            let connects = || async {
+                match tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(&address)).await {
+                    Ok(Ok(_)) => Ok(Seen::So),
+                    Ok(Err(error)) => Ok(Seen::NotYet(error.to_string())),
+                    Err(_) => Ok(Seen::NotYet("it does not answer".to_owned())),
+                }
+            };
             until(what, limit, connects).await
         })
         .await?
@@ -49,12 +58,21 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::Waited`] if it never does within the limit.
+    /// [`Error::Waited`] if it never does within the limit, with what came of the last attempt. At once an
+    /// [`Error::Session`] where no attempt can have another end: another machine answers in its place, or this way to the
+    /// host cannot run it.
     pub async fn wait_until(&self, command: impl Into<Command>, limit: Duration) -> Result<()> {
         let (host, command) = (self.clone(), command.into());
         let what = format!("success of `{command}` on host `{}`", self.label());
         engine::call_while_wanted("waiting for a command", async move {
-            let succeeds = || async { host.execute(command.clone()).await.is_ok_and(|output| output.success()) };
+            let succeeds = || async {
+                match host.execute(command.clone()).await {
+                    Ok(output) if output.success() => Ok(Seen::So),
+                    Ok(output) => Ok(Seen::NotYet(output.status().to_string())),
+                    Err(error) if is_final(&error) => Err(error),
+                    Err(error) => Ok(Seen::NotYet(crate::error_chain(&error))),
+                }
+            };
             until(what, limit, succeeds).await
         })
         .await?
@@ -120,8 +138,7 @@ impl Host {
                 Err(error) => return Err(error),
             }
         }
-        let last = last.map(|last| format!(" (last: {last})")).unwrap_or_default();
-        Err(Error::Waited { what: format!("the return of host `{}` from its reboot{last}", self.label()), limit })
+        Err(waited(format!("the return of host `{}` from its reboot", self.label()), last, limit))
     }
 }
 
@@ -152,16 +169,43 @@ fn is_passing(error: &Error) -> bool {
     }
 }
 
+/// Whether no wait makes an error go away.
+fn is_final(error: &Error) -> bool {
+    let kinds = [SessionErrorKind::HostKey, SessionErrorKind::Unsupported];
+    matches!(error, Error::Session { source, .. } if kinds.contains(&source.kind()))
+}
+
+/// What came of a look.
+enum Seen {
+    So,
+    /// Not, for this reason.
+    NotYet(String),
+}
+
 /// Looks until something is so.
-async fn until<F: Future<Output = bool>>(what: String, limit: Duration, is_so: impl Fn() -> F) -> Result<()> {
+async fn until<F: Future<Output = Result<Seen>>>(what: String, limit: Duration, look: impl Fn() -> F) -> Result<()> {
     let now = Instant::now();
     // A limit beyond the end of the clock is a year.
     let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+    let mut last = None;
     loop {
-        match tokio::time::timeout_at(end, is_so()).await {
-            Ok(true) => return Ok(()),
-            Ok(false) if Instant::now() + POLL < end => tokio::time::sleep(POLL).await,
-            _ => return Err(Error::Waited { what, limit }),
+        match tokio::time::timeout_at(end, look()).await {
+            Ok(Ok(Seen::So)) => return Ok(()),
+            Ok(Ok(Seen::NotYet(why))) => {
+                last = Some(why);
+                if Instant::now() + POLL < end {
+                    tokio::time::sleep(POLL).await;
+                    continue;
+                }
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {}
         }
+        return Err(waited(what, last, limit));
     }
+}
+
+fn waited(what: String, last: Option<String>, limit: Duration) -> Error {
+    let last = last.map(|last| format!(" (last: {last})")).unwrap_or_default();
+    Error::Waited { what: format!("{what}{last}"), limit }
 }

@@ -1,6 +1,7 @@
 # Sends signal $2 to every process whose environment holds $1, to all in their sessions, and to their children.
 # A session that somebody else leads is not theirs: dropbear runs commands in its own.
-# Exits with 1 where there were any, with 0 where there were none. Needs no program but the shell itself.
+# Those of other users, such as what `sudo` runs, get it by way of `sudo` where that asks for no password.
+# Exits with 1 where there were any, with 0 where there were none. Needs no other program but the shell itself.
 marker=$1 signal=$2 targets=' ' sessions=' '
 marked() {
     while IFS= read -r line || [ -n "$line" ]; do
@@ -32,5 +33,9 @@ while [ -n "$again" ]; do
         case "$targets|$sessions" in *" $2 "*"|"* | *"|"*" $4 "*) targets="$targets$process " again=yes ;; esac
     done
 done
-kill -s "$signal" $targets
+others=
+for process in $targets; do
+    kill -s "$signal" "$process" 2>/dev/null || [ ! -e "/proc/$process" ] || others="$others $process"
+done
+[ -z "$others" ] || sudo -n /bin/sh -c 'signal=$1; shift; kill -s "$signal" "$@"' sh "$signal" $others
 exit 1

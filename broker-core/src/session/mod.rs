@@ -60,10 +60,13 @@ pub trait Session: Send + Sync {
         false
     }
 
-    /// Waits until what was running in calls of [`run`](Self::run) that were dropped has ended on the host.
+    /// Waits until what was running in calls of [`run`](Self::run) that were dropped has ended on the host. Says whether
+    /// all of it has, as far as that is known.
     ///
     /// By default it returns at once: for sessions that have ended it by the time the call is dropped.
-    async fn settled(&self) {}
+    async fn settled(&self) -> bool {
+        true
+    }
 
     /// Closes the connection. Commands that are running end.
     async fn close(&self);
@@ -72,8 +75,11 @@ pub trait Session: Send + Sync {
 /// The two ends of a running command, as channels.
 #[derive(Debug)]
 pub struct Streams {
-    /// What the command reads, and what else is done to it. `None` is an empty standard input.
+    /// What the command reads, and what else is done to it once it has read what comes before. `None` is an empty
+    /// standard input.
     pub input: Option<mpsc::Receiver<Input>>,
+    /// What is done to it at once, however much of the input it has not read: signals, and sizes of its terminal.
+    pub control: Option<mpsc::Receiver<Input>>,
     /// What the command prints.
     pub output: mpsc::Sender<Output>,
 }

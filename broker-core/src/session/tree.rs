@@ -43,6 +43,23 @@ impl RemotePath {
         Self(self.as_path().join(below).into_os_string())
     }
 
+    /// The beginning of a line for a POSIX shell, which sets a variable to the path, whatever bytes that has.
+    ///
+    /// ```
+    /// use broker_core::session::{Command, RemotePath};
+    ///
+    /// let path = RemotePath::from_bytes(b"caf\xe9\n".to_vec());
+    /// let command = Command::shell(format!(r#"{}; wc -c "$path""#, path.set_in_shell("path")));
+    /// # let done = std::process::Command::new("sh").args(&command.argv()[1..2])
+    /// #     .arg(command.argv()[2].replace("wc -c", "printf %s")).output().unwrap();
+    /// # assert_eq!(done.stdout, b"caf\xe9\n");
+    /// ```
+    pub fn set_in_shell(&self, variable: &str) -> String {
+        let octal = self.as_bytes().iter().fold(String::new(), |text, byte| format!("{text}\\{byte:03o}"));
+        // The dot keeps newlines at the end.
+        format!("{variable}=$(printf '{octal}.'); {variable}=${{{variable}%.}}")
+    }
+
     /// Whether it ends in a slash, which says that a directory is meant.
     pub fn is_directory_like(&self) -> bool {
         self.as_bytes().ends_with(b"/")

@@ -39,7 +39,6 @@ pub use error::SettingsError;
 pub use fields::FieldExpression;
 pub use general::{LogLevel, LoggingSettings};
 pub use provider::ProviderSettings;
-#[cfg(feature = "ssh")]
 pub(crate) use ssh::split_port;
 pub use ssh::{ClientConfigFile, HostKeyRule, InvalidJumpHost, JumpHost, SshBackend, SshSettings};
 pub use value::SettingError;

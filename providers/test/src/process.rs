@@ -85,6 +85,7 @@ async fn run_with_pipes(mut process: Process, program: &str, streams: Streams) -
     let err = pump(stderr, Output::Stderr, &streams.output, seen);
     let output = async { tokio::try_join!(out, err).map(|_| ()) };
     let input = feed_pipe(streams.input, stdin, &group);
+    let input = at_once(input, streams.control, None, &group);
     let end = finish(&mut child, &group, output, input, &ended).await;
     end.map_err(lost(program))
 }
@@ -112,6 +113,7 @@ async fn run_with_terminal(
     let (ended, seen) = watch::channel(false);
     let output = pump(Some(reader), Output::Stdout, &streams.output, seen);
     let input = feed_terminal(streams.input, writer, &control, &group);
+    let input = at_once(input, streams.control, Some(&control), &group);
     let end = finish(&mut child, &group, output, input, &ended).await;
     end.map_err(lost(program))
 }
@@ -175,6 +177,29 @@ async fn pump(
             buffer.clear();
         }
     }
+}
+
+/// Does to the command what does not wait for it to read, beside its input.
+async fn at_once(
+    input: impl Future<Output = ()>,
+    control: Option<mpsc::Receiver<Input>>,
+    terminal: Option<&OwnedFd>,
+    group: &Group,
+) {
+    let doing = async {
+        let Some(mut control) = control else { return };
+        while let Some(item) = control.recv().await {
+            match (item, terminal) {
+                // A terminal that is gone has no size.
+                (Input::Resize(size), Some(terminal)) => {
+                    tcsetwinsize(terminal, window(size)).ok();
+                }
+                (Input::Signal(signal), _) => group.signal(os_signal(signal)),
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(input, doing);
 }
 
 async fn feed_pipe(input: Option<mpsc::Receiver<Input>>, stdin: Option<ChildStdin>, group: &Group) {

@@ -463,14 +463,14 @@ async fn feed(session: &dyn Session, command: &Command, inputs: Vec<Input>) -> (
         }
         (out, err)
     };
-    let running = session.run(command, Streams { input: Some(input), output });
+    let running = session.run(command, Streams { input: Some(input), control: None, output });
     let (status, (), (out, err)) = timeout(LONG, async { tokio::join!(running, feeding, reading) }).await.unwrap();
     (out, err, status.unwrap())
 }
 
 async fn failure(session: &dyn Session, command: &Command) -> SessionErrorKind {
     let (output, _outputs) = mpsc::channel(4);
-    session.run(command, Streams { input: None, output }).await.unwrap_err().kind()
+    session.run(command, Streams { input: None, control: None, output }).await.unwrap_err().kind()
 }
 
 /// A session in a host of its own. The directory goes when the first of them does.
@@ -543,7 +543,10 @@ fn output_that_nobody_wants_does_not_hold_the_command_up() {
         let (output, outputs) = mpsc::channel(1);
         drop(outputs);
         let command = "head -c 1000000 /dev/zero; exit 4".into();
-        let status = timeout(LONG, session.run(&command, Streams { input: None, output })).await.unwrap().unwrap();
+        let status = timeout(LONG, session.run(&command, Streams { input: None, control: None, output }))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(status, ExitStatus::Code(4));
     });
 }
@@ -600,7 +603,7 @@ fn dropping_the_future_ends_the_whole_family() {
             let (scratch, _, host, session) = open_session().await;
             let (output, _outputs) = mpsc::channel(4);
             let command = Command { pty, ..Command::shell(FAMILY) };
-            let mut running = session.run(&command, Streams { input: None, output });
+            let mut running = session.run(&command, Streams { input: None, control: None, output });
             let family = tokio::select! {
                 ended = &mut running => panic!("ended: {ended:?}"),
                 family = pids(scratch.path(), &host, 4) => family,
@@ -618,7 +621,7 @@ fn closing_the_session_ends_what_runs() {
         let (scratch, provider, host, session) = open_session().await;
         let (output, _outputs) = mpsc::channel(4);
         let command = FAMILY.into();
-        let running = session.run(&command, Streams { input: None, output });
+        let running = session.run(&command, Streams { input: None, control: None, output });
         let close = async {
             let family = pids(scratch.path(), &host, 4).await;
             assert!(!session.is_broken());
@@ -652,7 +655,7 @@ fn signals_reach_the_children() {
             let (typing, input) = mpsc::channel(1);
             let command =
                 Command { pty, ..Command::shell("echo $$ > pids; sh -c 'echo $$ >> pids; exec sleep 60'; :") };
-            let running = session.run(&command, Streams { input: Some(input), output });
+            let running = session.run(&command, Streams { input: Some(input), control: None, output });
             let send = async {
                 let family = pids(scratch.path(), &host, 2).await;
                 typing.send(Input::Signal(signal)).await.unwrap();
@@ -697,7 +700,7 @@ fn a_terminal_is_one() {
         ] {
             let (output, mut outputs) = mpsc::channel(4);
             let (typing, input) = mpsc::channel(1);
-            let running = session.run(&interrupted, Streams { input: Some(input), output });
+            let running = session.run(&interrupted, Streams { input: Some(input), control: None, output });
             let typist = async {
                 let mut seen = Vec::new();
                 let mut item = Some(item);

@@ -1,12 +1,14 @@
 //! Connections that break, and what follows.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use broker_core::session::ssh::{SshLimits, SshTarget, connect};
 use broker_core::session::{Command, Output, SessionErrorKind};
 use broker_core::{Host, Running, error_chain};
 use broker_tests::conformance::session::{kind, noise, output};
+use broker_tests::ssh::jail;
 use broker_tests::ssh::provider::request;
 use broker_tests::ssh::{Flow, Lab, Server, Setup, Wire};
 use broker_tests::wait;
@@ -120,7 +122,7 @@ fn the_other_side_loses_its_power_while_nothing_runs() {
         let (input, receiver) = tokio::sync::mpsc::channel(4);
         let (output, mut pieces) = tokio::sync::mpsc::channel(4);
         let command = Command::shell("cat > /dev/null");
-        let streams = broker_core::session::Streams { input: Some(receiver), output };
+        let streams = broker_core::session::Streams { input: Some(receiver), control: None, output };
         let feeding = async {
             let piece = broker_core::session::Input::Data(noise(1, 100_000).into());
             let mut count = 0;
@@ -228,4 +230,43 @@ fn a_transfer_that_is_cut_leaves_the_old_file() {
         host.put(&here, there.display().to_string()).await.unwrap();
         assert_eq!(std::fs::read(&there).unwrap().len(), 40_000_000);
     });
+}
+
+/// A stand-in for `sudo` that asks nobody anything, with which the jail's user can become root for some programs.
+fn sudo(directory: &std::path::Path, programs: &str) {
+    let own = std::process::Command::new("sh").args(["-c", "command -v setpriv"]).output().unwrap();
+    let become_root = directory.join("become-root");
+    std::fs::copy(String::from_utf8(own.stdout).unwrap().trim(), &become_root).unwrap();
+    let script = format!(
+        "#!/bin/sh\nwhile :; do case $1 in -n|--) shift ;; *) break ;; esac; done\n\
+         case $1 in {programs}) exec '{}' --reuid=0 --regid=0 --clear-groups -- \"$@\" ;; esac\n\
+         echo 'sudo: a password is required' >&2\nexit 1\n",
+        become_root.display()
+    );
+    std::fs::write(directory.join("sudo"), script).unwrap();
+    for (name, mode) in [("become-root", 0o4755), ("sudo", 0o755), ("", 0o755)] {
+        std::fs::set_permissions(directory.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn a_deadline_ends_what_runs_as_root() {
+    for (programs, can_end) in [("*", true), ("sleep", false)] {
+        let programs_of_root = tempfile::tempdir().unwrap();
+        sudo(programs_of_root.path(), programs);
+        let path = format!("SetEnv PATH={}:/usr/bin:/bin", programs_of_root.path().display());
+        let server = Setup::openssh().jailed().option(path).start();
+        let lab = Lab::new();
+        let host = lab.host(request("server", &server, server.address()).arg("user", jail::TESTER));
+        block(async {
+            let late = Command::shell("sudo -n sleep 1000; true").deadline(Duration::from_secs(1));
+            let error = host.execute(late).await.unwrap_err();
+            assert_eq!(kind(&error), SessionErrorKind::Timeout, "{}", error_chain(&error));
+            let says = if can_end { "within 1s, and was ended" } else { "within 1s, and could not be ended" };
+            assert!(error_chain(&error).contains(says), "{}", error_chain(&error));
+            // The jail has processes of its own.
+            let comms = output(&host, "cat /proc/[0-9]*/comm 2>/dev/null; true").await;
+            assert_eq!(!comms.lines().any(|name| name == "sleep"), can_end, "{comms}");
+        });
+    }
 }

@@ -1,6 +1,9 @@
 //! Files where there is no room for them, or no right to write them.
 
-use broker_core::session::SessionErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use broker_core::session::{RemotePath, SessionErrorKind};
 use broker_core::{HostGuard, HostRequest, error_chain};
 use broker_tests::conformance::session::{kind, noise, output};
 use broker_tests::engines::Engine;
@@ -112,4 +115,61 @@ fn a_server_that_replaces_nothing_loses_nothing() {
             wait::until_async("what was beside its place to be gone", async || hidden()).await;
         });
     }
+}
+
+#[test]
+fn a_name_that_is_no_text_may_be_that_of_the_root() {
+    for setup in [Setup::openssh(), Setup::openssh().without_sftp()] {
+        let server = setup.start();
+        let lab = Lab::new();
+        let host = lab.server(&server);
+        let here = tempfile::tempdir().unwrap();
+        std::fs::write(here.path().join("file"), "in it").unwrap();
+        let named =
+            |name: &[u8]| RemotePath::from_bytes([server.directory().as_os_str().as_bytes(), b"/", name].concat());
+        block(async {
+            let file = named(b"caf\xe9 'x' \\ $HOME\n");
+            host.write(file.clone(), "contents").await.unwrap();
+            assert_eq!(std::fs::read(file.as_path()).unwrap(), b"contents");
+            assert_eq!(host.read(file).await.unwrap(), "contents");
+            let tree = named(b"tree-\xff");
+            host.put(here.path(), tree.clone()).await.unwrap();
+            assert_eq!(std::fs::read(tree.as_path().join("file")).unwrap(), b"in it");
+            host.get(tree, here.path().join("back")).await.unwrap();
+            assert_eq!(std::fs::read(here.path().join("back/file")).unwrap(), b"in it");
+            let error = host.read(named(b"missing-\xff")).await.unwrap_err();
+            assert_eq!(kind(&error), SessionErrorKind::NotFound, "{}", error_chain(&error));
+        });
+    }
+}
+
+#[test]
+fn a_file_system_without_modes_can_be_written() {
+    let server = without("fsetstat").start();
+    let lab = Lab::new();
+    let host = lab.server(&server);
+    let file = server.directory().join("file");
+    block(async {
+        for contents in ["new".to_owned(), "large".repeat(100_000)] {
+            host.write_with_mode(file.display().to_string(), contents.clone(), 0o644).await.unwrap();
+            assert!(std::fs::read_to_string(&file).unwrap() == contents);
+            // Nobody gets more than was asked for.
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    });
+}
+
+#[test]
+fn a_login_shell_that_prints_is_told_of() {
+    let server = Setup::openssh().jailed().start();
+    server.jail().write("root", ".bashrc", "echo 'Welcome to the machine'\n");
+    let lab = Lab::new();
+    let host = lab.server(&server);
+    block(async {
+        let written = host.write("/tmp/never", "x").await.unwrap_err();
+        let read = host.read("/etc/hostname").await.unwrap_err();
+        for error in [written, read] {
+            assert!(error_chain(&error).contains("`Welcome to the machine`"), "{}", error_chain(&error));
+        }
+    });
 }

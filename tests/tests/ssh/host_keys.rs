@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use broker_core::session::SessionErrorKind;
 use broker_core::session::ssh::{HostKey, HostKeyPolicy, KnownHosts, SshTarget};
@@ -65,9 +66,19 @@ fn a_pin_is_the_checkouts_own() {
     let error = block_on(first.execute("true")).unwrap().unwrap_err();
     assert_eq!(kind(&error), SessionErrorKind::HostKey, "{}", error_chain(&error));
     assert!(error_chain(&error).contains("first"), "{}", error_chain(&error));
+    // No wait makes that better; another failure is told at the end of one.
+    let waited = block_on(first.wait_until("true", Duration::from_secs(150))).unwrap().unwrap_err();
+    assert_eq!(kind(&waited), SessionErrorKind::HostKey, "{}", error_chain(&waited));
     // Another machine at the same address.
     let second = lab.host(request("second", &server, server.address()));
-    block(async { assert_eq!(output(&second, "echo works").await, "works\n") });
+    block(async {
+        assert_eq!(output(&second, "echo works").await, "works\n");
+        let waited = second.wait_until("exit 3", Duration::from_millis(500)).await.unwrap_err();
+        assert!(error_chain(&waited).contains("(last: exit status 3)"), "{}", error_chain(&waited));
+        server.stop();
+        let waited = second.wait_until("true", Duration::from_secs(1)).await.unwrap_err();
+        assert!(error_chain(&waited).contains("refuses"), "{}", error_chain(&waited));
+    });
 }
 
 /// A `known_hosts` file as the policy.

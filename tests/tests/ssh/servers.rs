@@ -76,13 +76,13 @@ fn with_nothing_in_common() {
 }
 
 #[test]
-fn a_banner_and_a_message_of_the_day_are_no_output() {
+fn a_banner_is_no_output() {
     let text = "Unauthorised use is prohibited.\n".repeat(200);
     let directory = tempfile::tempdir().unwrap();
     let banner = directory.path().join("banner");
     std::fs::write(&banner, &text).unwrap();
     let setup = Setup::openssh().jailed_where_possible().option(format!("Banner {}", banner.display()));
-    let server = setup.option("PrintMotd yes").start();
+    let server = setup.start();
     if broker_tests::ssh::jail::is_root() {
         server.jail().write("root", ".profile", "echo profile\n");
     }

@@ -91,7 +91,7 @@ pub(crate) async fn run(session: &dyn Session, command: impl Into<Command>) -> R
     };
     let command = command.into();
     let (status, (stdout, stderr)) =
-        tokio::join!(session.run(&command, Streams { input: None, output: sender }), collect);
+        tokio::join!(session.run(&command, Streams { input: None, control: None, output: sender }), collect);
     Ok(Done { status: status?, stdout, stderr })
 }
 

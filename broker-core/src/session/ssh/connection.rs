@@ -63,6 +63,8 @@ pub(super) enum Start {
 pub(super) struct Channel {
     /// To the other side. Waits while the server's window is full. Dropping it says nothing: [`ToRemote::Eof`] does.
     pub(super) input: mpsc::Sender<ToRemote>,
+    /// Sizes of its terminal, which do not wait for the server's window.
+    pub(super) sizes: mpsc::Sender<PtySize>,
     /// From the other side: pieces, then at most one [`FromRemote::Ended`], then the end of the channel. What is not
     /// taken fills the window and holds only this channel up.
     pub(super) output: mpsc::Receiver<FromRemote>,
@@ -74,7 +76,6 @@ pub(super) enum ToRemote {
     Data(Bytes),
     /// No data will follow.
     Eof,
-    Resize(PtySize),
 }
 
 /// Something from the other side of a channel.

@@ -126,9 +126,10 @@ impl HostKeyPolicy {
             }
             Self::Strict(known) => known.check(address, *port, shown),
             Self::Insecure => {
-                let fingerprint = shown.fingerprint();
+                let (place, fingerprint) = (place(target), shown.fingerprint());
                 tracing::warn!(
-                    "the key of `{label}`, `{fingerprint}`, is not checked: whoever answers there is believed"
+                    "the key of `{label}` at `{place}`, `{fingerprint}`, is not checked, as the settings want it: whoever \
+                     answers there gets the password and all commands"
                 );
                 Ok(())
             }

@@ -1,9 +1,9 @@
-//! Commands as lines for a login shell, which may be any: all that is asked of it is `export`, `exec` and quotes.
+//! Commands as lines for a login shell, which may be any, `csh` and `fish` too: all that is asked of it is `exec` and quotes.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::session::mark::Mark;
-use crate::session::{Command, ExitStatus, Program, SessionError, SessionErrorKind, Signal};
+use crate::session::{Command, ExitStatus, Program, RemotePath, SessionError, SessionErrorKind, Signal};
 
 /// What the lines print on the standard error, before the mark and a word, where the command cannot be started.
 const REPORT: &str = "broker-cannot-start";
@@ -12,12 +12,11 @@ const REPORT: &str = "broker-cannot-start";
 const REPORT_IN_SCRIPT: &str = r#"broker-cannot"-start""#;
 
 /// Runs the words from `$1` on, where they name a program.
-const WORDS: &str = r#"case $1 in
-*/*) [ -e "$1" ] || { echo REPORT program >&2; exit 127; }
-     [ -x "$1" ] && ! [ -d "$1" ] || { echo REPORT denied >&2; exit 126; } ;;
-*) command -v "$1" >/dev/null 2>&1 || { echo REPORT program >&2; exit 127; } ;;
-esac
-exec "$@""#;
+const WORDS: &str = concat!(
+    r#"case $1 in */*) [ -e "$1" ] || { echo REPORT program >&2; exit 127; }; "#,
+    r#"[ -x "$1" ] && [ -f "$1" ] || { echo REPORT denied >&2; exit 126; };; "#,
+    r#"*) command -v "$1" >/dev/null 2>&1 || { echo REPORT program >&2; exit 127; };; esac; exec "$@""#
+);
 
 /// Runs the words from `$2` on as user `$1`.
 const SWITCH: &str = r#"user=$1
@@ -32,11 +31,8 @@ fi
 sudo -n -u "$name" -- true >/dev/null 2>&1 || { echo REPORT sudo >&2; exit 1; }
 exec sudo -n -u "$name" -- "$@""#;
 
-/// A text as one word for a shell.
-///
-/// Single quotes hold everything but themselves; no shell reads anything into what is in them but csh, to which `!` and
-/// the end of a line mean something even there.
-pub(super) fn quote(word: &str) -> String {
+/// A text as one word for a POSIX shell. Single quotes hold everything but themselves.
+fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+./:@%,=".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()
@@ -45,13 +41,44 @@ pub(super) fn quote(word: &str) -> String {
     }
 }
 
-/// The line that runs a command, with its mark.
+/// A line for a POSIX shell, as one for any: in quotes `csh` has a meaning for `!` and the end of a line, `fish` for `\`.
+/// Where there are such, or bytes that are no text, `sh` puts the line together.
+pub(super) fn for_any_shell(line: &[u8]) -> Vec<u8> {
+    let is_harmless = |byte: &u8| (b' '..=b'~').contains(byte) && !b"\\!".contains(byte);
+    if line.iter().all(is_harmless) {
+        return line.to_vec();
+    }
+    // The dot keeps what newlines there are at the end.
+    let mut told = br#"exec /bin/sh -c 'line=$(printf %b "$1"; echo .); eval "${line%.}"' sh '"#.to_vec();
+    for byte in line {
+        if is_harmless(byte) && *byte != b'\'' {
+            told.push(*byte);
+        } else {
+            told.extend(format!("\\0{byte:03o}").into_bytes());
+        }
+    }
+    told.push(b'\'');
+    told
+}
+
+/// The line that runs a script of ours with paths, whatever bytes they have.
+pub(super) fn scripted(script: &str, paths: &[&RemotePath]) -> Vec<u8> {
+    let mut line = format!("exec /bin/sh -c {} sh", quote(script)).into_bytes();
+    for path in paths {
+        line.extend(b" '");
+        line.extend(path.as_bytes().split(|byte| *byte == b'\'').collect::<Vec<_>>().join(&br"'\''"[..]));
+        line.push(b'\'');
+    }
+    for_any_shell(&line)
+}
+
+/// The line that runs a command, with its mark, for a POSIX shell.
 pub(super) fn running(command: &Command, mark: &Mark) -> Result<String, SessionError> {
     check(command)?;
     let report = format!("{REPORT_IN_SCRIPT} {}", mark.value());
     let enter = command.directory.as_deref().map(|directory| {
         let directory = quote(if directory == "-" { "./-" } else { directory });
-        format!("CDPATH= cd -- {directory} >/dev/null 2>&1 || {{ echo {report} directory >&2; exit 127; }}\n")
+        format!("CDPATH= cd -- {directory} >/dev/null 2>&1 || {{ echo {report} directory >&2; exit 127; }}; ")
     });
     let enter = enter.unwrap_or_default();
     let mut words = vec!["/bin/sh".to_owned(), "-c".to_owned()];
@@ -64,8 +91,9 @@ pub(super) fn running(command: &Command, mark: &Mark) -> Result<String, SessionE
     }
     let own = format!("{}={}", mark.variable(), mark.value());
     let Some(user) = &command.user else {
-        let exports = command.env.iter().map(|(name, value)| format!(" {name}={}", quote(value)));
-        return Ok(format!("export {own}{}; exec {}", exports.collect::<String>(), joined(&words)));
+        let env = command.env.iter().map(|(name, value)| format!("{name}={value}"));
+        let words: Vec<String> = ["env".to_owned(), own].into_iter().chain(env).chain(words).collect();
+        return Ok(format!("exec {}", joined(&words)));
     };
     // `sudo` empties the environment, so that it is filled behind it.
     let term = command.pty.as_ref().map(|pty| format!("TERM={}", pty.term));
@@ -73,21 +101,21 @@ pub(super) fn running(command: &Command, mark: &Mark) -> Result<String, SessionE
     let switch = SWITCH.replace("REPORT", &report);
     let switch = ["/bin/sh", "-c", &switch, "sh", user, "env", &own].map(str::to_owned);
     let words: Vec<String> = switch.into_iter().chain(term).chain(env).chain(words).collect();
-    Ok(format!("export {own}; exec {}", joined(&words)))
+    Ok(format!("exec env {own} {}", joined(&words)))
 }
 
 /// The line that takes the real one from its input, where that is longer than a request can be.
 ///
 /// Single bytes are read, since what comes behind them is the command's own input.
 pub(super) fn reading(length: usize) -> String {
-    format!("eval \"$(dd bs=1 count={length} 2>/dev/null)\"")
+    format!("exec /bin/sh -c 'eval \"$(dd bs=1 count={length} 2>/dev/null)\"'")
 }
 
 /// The line that signals what carries a mark, as the user whose it is.
-pub(super) fn signalling(mark: &Mark, signal: Signal, user: Option<&str>) -> String {
+pub(super) fn signalling(mark: &Mark, signal: Signal, user: Option<&str>) -> Vec<u8> {
     let switch = user.map(|user| ["/bin/sh", "-c", SWITCH, "sh", user].map(str::to_owned));
     let words: Vec<String> = switch.into_iter().flatten().chain(mark.signalling(signal)).collect();
-    format!("exec {}", joined(&words))
+    for_any_shell(format!("exec {}", joined(&words)).as_bytes())
 }
 
 fn joined(words: &[String]) -> String {
@@ -203,6 +231,8 @@ mod tests {
         let line = running(&command.into(), &Mark::new()).unwrap();
         let dash = run("/bin/sh", &line);
         assert_eq!(dash, run("/bin/bash", &line), "{line}");
+        let told = String::from_utf8(for_any_shell(line.as_bytes())).unwrap();
+        assert_eq!(dash, run("/bin/sh", &told), "{told}");
         dash
     }
 
@@ -212,6 +242,30 @@ mod tests {
             ["", " ", "a b", "'", "''", "\"", "\\", "$HOME", "`id`", "!", "*", "a\nb\n", "-x", "é", "\u{1}", "~", "#"];
         let (status, printed, _) = ran(Command::words(["printf", "%s|"].into_iter().chain(odd)));
         assert_eq!((status, printed.as_str()), (0, format!("{}|", odd.join("|")).as_str()));
+    }
+
+    #[test]
+    fn no_shell_is_asked_for_more_than_it_has() {
+        let plain = Command::words(["/bin/echo", "a b"]).directory("/");
+        let line = running(&plain, &Mark::new()).unwrap();
+        assert_eq!(for_any_shell(line.as_bytes()), line.as_bytes(), "what is plain stays so");
+        for odd in [Command::shell("echo 'a'\n"), Command::shell("! true"), Command::words(["\\", "é"]).user("x")] {
+            let told = for_any_shell(running(&odd, &Mark::new()).unwrap().as_bytes());
+            let text = std::str::from_utf8(&told).unwrap();
+            // All there is of quotes is around two words, and `\\` is never before what `fish` knows there.
+            assert_eq!(text.matches('\'').count(), 4, "{text}");
+            assert!(text.starts_with("exec /bin/sh -c '") && !text.contains(['!', '\n']) && text.is_ascii(), "{text}");
+            assert!(text.split('\\').skip(1).all(|rest| rest.starts_with('0')), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_get_through_a_shell() {
+        let path = RemotePath::from_bytes(b"a\xff'\\ %s\n$HOME\n\n".to_vec());
+        let line = scripted("printf %s \"$1\"; printf \"|$0\"", &[&path]);
+        let done = Process::new("/bin/sh").arg("-c").arg(String::from_utf8(line).unwrap()).output().unwrap();
+        assert_eq!(done.stdout, [path.as_bytes(), b"|sh"].concat());
+        assert!(done.stderr.is_empty());
     }
 
     #[test]

@@ -36,7 +36,8 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 const USUAL_KEYS: &[&str] = &[".ssh/id_ed25519", ".ssh/id_ecdsa", ".ssh/id_rsa"];
 
 /// The files that are asked about hosts where none is named, below the home directory, and for all users.
-const USUAL_KNOWN_HOSTS: &[&str] = &[".ssh/known_hosts", ".ssh/known_hosts2", "/etc/ssh/ssh_known_hosts"];
+const USUAL_KNOWN_HOSTS: &[&str] = &[".ssh/known_hosts", ".ssh/known_hosts2"];
+const GLOBAL_KNOWN_HOSTS: &[&str] = &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
 
 /// So many hosts may stand between here and a host.
 const MOST_JUMPS: usize = 8;
@@ -294,12 +295,17 @@ impl Resolver<'_> {
     }
 
     fn known_hosts(&self, said: &ClientConfig, tokens: &Tokens<'_>) -> Result<KnownHosts, SessionError> {
-        let files: Vec<PathBuf> = match (&self.settings.known_hosts, &said.known_hosts) {
-            (Some(files), _) => files.iter().map(|file| self.path(file)).collect(),
+        Ok(KnownHosts::read(&self.known_hosts_files(said, tokens))?.under(said.host_key_alias.clone()))
+    }
+
+    /// Those that the settings name are all there are; `UserKnownHostsFile` stands for the user's own alone.
+    fn known_hosts_files(&self, said: &ClientConfig, tokens: &Tokens<'_>) -> Vec<PathBuf> {
+        let own: Vec<PathBuf> = match (&self.settings.known_hosts, &said.known_hosts) {
+            (Some(files), _) => return files.iter().map(|file| self.path(file)).collect(),
             (None, Some(files)) => files.iter().filter_map(|file| tokens.path(file)).collect(),
             (None, None) => USUAL_KNOWN_HOSTS.iter().map(|file| self.place.home.join(file)).collect(),
         };
-        Ok(KnownHosts::read(&files)?.under(said.host_key_alias.clone()))
+        own.into_iter().chain(GLOBAL_KNOWN_HOSTS.iter().map(PathBuf::from)).collect()
     }
 
     fn families(&self, said: &ClientConfig) -> Families {

@@ -1,6 +1,7 @@
 //! A [`Session`] on the channels of a connection.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use super::line::{self, Reports};
 use super::one_each::OneEach;
 use super::{Connected, SshTarget, backend};
 use crate::session::{
-    Command, ExitStatus, Input, Mark, Output, RemotePath, Session, SessionError, SessionErrorKind, Signal, Streams,
-    TreeItem,
+    Command, ExitStatus, Input, Mark, Output, PtySize, RemotePath, Session, SessionError, SessionErrorKind, Signal,
+    Streams, TreeItem,
 };
 
 /// The key that ends what is typed: Ctrl-D.
@@ -71,6 +72,7 @@ pub(super) async fn connect(target: &SshTarget) -> Result<Connected, SessionErro
         commands: TaskTracker::new(),
         closing: CancellationToken::new(),
         spare: Arc::default(),
+        goes_on: Arc::default(),
     };
     Ok(Connected { session: Arc::new(SshSession { way }), host_key, jump_keys })
 }
@@ -91,6 +93,8 @@ struct Way {
     /// Nobody wants anything of the host any more.
     closing: CancellationToken,
     spare: Arc<Mutex<Option<Weak<dyn Connection>>>>,
+    /// Whether a command could not be ended since somebody last asked.
+    goes_on: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -111,10 +115,11 @@ impl Session for SshSession {
         self.way.connection.broken().is_some()
     }
 
-    async fn settled(&self) {
+    async fn settled(&self) -> bool {
         self.way.tracker.close();
         self.way.tracker.wait().await;
         self.way.files.settled().await;
+        !self.way.goes_on.swap(false, Ordering::Relaxed)
     }
 
     async fn close(&self) {
@@ -123,7 +128,7 @@ impl Session for SshSession {
         self.way.commands.close();
         let ended = async {
             self.way.commands.wait().await;
-            self.settled().await;
+            self.settled().await
         };
         drop(tokio::time::timeout(END_LIMIT, ended).await);
         self.way.connection.close().await;
@@ -134,13 +139,14 @@ impl Way {
     /// Runs a command to its end. Dropping the future ends it.
     async fn run(&self, command: &Command, streams: Streams) -> Result<ExitStatus, SessionError> {
         let mark = Mark::new();
-        let mut line = line::running(command, &mark)?.into_bytes();
+        let told = line::running(command, &mark)?.into_bytes();
+        let mut line = line::for_any_shell(&told);
         let mut first = None;
         if line.len() > LONGEST_LINE && command.pty.is_none() {
-            let reading = line::reading(line.len()).into_bytes();
-            first = Some(std::mem::replace(&mut line, reading).into());
+            line = line::reading(told.len()).into_bytes();
+            first = Some(told.into());
         }
-        let Streams { input, output: sink } = streams;
+        let Streams { input, control, output: sink } = streams;
         let mut running = Running {
             way: self.clone(),
             mark,
@@ -150,8 +156,12 @@ impl Way {
             _counted: self.commands.token(),
         };
         let opened = self.open(Start::Exec { line, pty: command.pty.clone() }).await;
-        let Channel { input: to_remote, output } = opened.inspect_err(|_| running.ended = true)?;
-        let feeding = feed(self, command, &running.mark, first, input, to_remote);
+        let Channel { input: to_remote, output, sizes } = opened.inspect_err(|_| running.ended = true)?;
+        let doing = Doing { way: self, command, mark: &running.mark, sizes };
+        let feeding = async {
+            let (fed, _never) = tokio::join!(feed(&doing, first, input, to_remote), doing.each(control));
+            fed
+        };
         let reports = Reports::new(&running.mark);
         let end = tokio::select! {
             end = forward(running.output.insert(output), &sink, reports, command.pty.is_some()) => end,
@@ -190,7 +200,7 @@ impl Way {
 
     /// Signals what carries the mark. Whether anything did; nothing where the host could not be asked.
     async fn signal(&self, mark: &Mark, signal: Signal, user: Option<&str>) -> Option<bool> {
-        let start = Start::Exec { line: line::signalling(mark, signal, user).into_bytes(), pty: None };
+        let start = Start::Exec { line: line::signalling(mark, signal, user), pty: None };
         let looking = async {
             let opened = tokio::time::timeout(END_CHANNEL_LIMIT, self.open(start.clone())).await;
             let (_spare, channel) = match opened {
@@ -201,7 +211,7 @@ impl Way {
                     (Some(spare), channel)
                 }
             };
-            let Channel { input: _kept_open, mut output } = channel.ok()?;
+            let Channel { input: _kept_open, mut output, .. } = channel.ok()?;
             while let Some(piece) = output.recv().await {
                 if let FromRemote::Ended(status) = piece {
                     return Some(!status.success());
@@ -280,15 +290,44 @@ async fn forward(
     end
 }
 
+/// What is done to a command that runs.
+struct Doing<'a> {
+    way: &'a Way,
+    command: &'a Command,
+    mark: &'a Mark,
+    sizes: mpsc::Sender<PtySize>,
+}
+
+impl Doing<'_> {
+    async fn one(&self, item: Input) {
+        match item {
+            Input::Resize(size) => drop(self.sizes.send(size).await),
+            Input::Signal(signal) => {
+                self.way.signal(self.mark, signal, self.command.user.as_deref()).await;
+            }
+            Input::Data(_) => {}
+        }
+    }
+
+    /// Does what comes. Never completes, so that the output decides.
+    async fn each(&self, control: Option<mpsc::Receiver<Input>>) -> Infallible {
+        if let Some(mut control) = control {
+            while let Some(item) = control.recv().await {
+                self.one(item).await;
+            }
+        }
+        std::future::pending().await
+    }
+}
+
 /// Hands the command what it reads, and does to it what else is asked. Never completes, so that the output decides.
 async fn feed(
-    way: &Way,
-    command: &Command,
-    mark: &Mark,
+    doing: &Doing<'_>,
     first: Option<Bytes>,
     input: Option<mpsc::Receiver<Input>>,
     to_remote: mpsc::Sender<ToRemote>,
 ) -> Infallible {
+    let command = doing.command;
     // A command that has closed its standard input, or has ended, takes no more, which is its own affair.
     let send = async |what| drop(to_remote.send(what).await);
     if let Some(first) = first {
@@ -305,10 +344,7 @@ async fn feed(
                     line_begun = bytes.last().map_or(line_begun, |last| *last != b'\n');
                     send(ToRemote::Data(bytes)).await;
                 }
-                Input::Resize(size) => send(ToRemote::Resize(size)).await,
-                Input::Signal(signal) => {
-                    way.signal(mark, signal, command.user.as_deref()).await;
-                }
+                other => doing.one(other).await,
             }
         }
     }
@@ -371,6 +407,7 @@ async fn end(way: &Way, mark: &Mark, user: Option<&str>, mut output: Option<mpsc
         }
     }
     if output.is_some() {
+        way.goes_on.store(true, Ordering::Relaxed);
         tracing::warn!(host = %way.target.label, "could not end a command on a host.");
     }
 }

@@ -68,7 +68,7 @@ pub enum Families {
     Ipv4,
     /// IPv6 addresses alone.
     Ipv6,
-    /// IPv6 addresses first, IPv4 where none of them answers.
+    /// IPv6 addresses, and a moment later IPv4 addresses beside them: whichever answers first.
     Ipv6First,
 }
 

@@ -95,8 +95,12 @@ pub(super) async fn run(
     if let Some(pty) = terminal {
         resize(target, &exec, pty.size).await;
     }
-    let Streams { input, output: sink } = streams;
-    let feeding = feed(target, command, &exec, &mark, writer, input);
+    let Streams { input, control, output: sink } = streams;
+    let doing = Doing { target, command, exec: &exec, mark: &mark };
+    let feeding = async {
+        let (fed, _never) = tokio::join!(feed(&doing, writer, input), doing.each(control));
+        fed
+    };
     let (outcome, mut held) = tokio::select! {
         read = forward(&mut output, &sink) => read,
         never = feeding => match never {},
@@ -239,51 +243,77 @@ async fn ended(target: &Target, command: &Command, exec: &str) -> Result<ExecSta
     }
 }
 
+/// What is done to a command that runs.
+struct Doing<'a> {
+    target: &'a Target,
+    command: &'a Command,
+    exec: &'a str,
+    mark: &'a Mark,
+}
+
+impl Doing<'_> {
+    /// Does what comes, until there is something to be read, which is returned.
+    async fn until_data(
+        &self,
+        input: &mut mpsc::Receiver<Input>,
+        repeat: &mut Option<(Instant, PtySize)>,
+    ) -> Option<Bytes> {
+        loop {
+            let item = match *repeat {
+                None => input.recv().await,
+                Some((at, size)) => match tokio::time::timeout_at(at, input.recv()).await {
+                    Ok(item) => item,
+                    Err(_) => {
+                        *repeat = None;
+                        resize(self.target, self.exec, size).await;
+                        continue;
+                    }
+                },
+            };
+            match item? {
+                Input::Data(bytes) => return Some(bytes),
+                Input::Resize(size) => {
+                    resize(self.target, self.exec, size).await;
+                    // Podman's monitor takes two sizes that come at once for the first one twice; so the last is said
+                    // once more.
+                    *repeat = Some((Instant::now() + RESIZE_AGAIN, size));
+                }
+                Input::Signal(signal) => {
+                    signal_marked(self.target, self.command.user.as_deref(), self.mark, signal).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Does what does not wait for the command to read. Never completes, so that the output decides.
+    async fn each(&self, control: Option<mpsc::Receiver<Input>>) -> Infallible {
+        if let Some(mut control) = control {
+            let mut repeat = None;
+            while self.until_data(&mut control, &mut repeat).await.is_some() {}
+        }
+        std::future::pending().await
+    }
+}
+
 /// Hands the command what it reads, and does to it what else is asked. Never completes, so that the output decides.
 async fn feed(
-    target: &Target,
-    command: &Command,
-    exec: &str,
-    mark: &Mark,
+    doing: &Doing<'_>,
     mut writer: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
     input: Option<mpsc::Receiver<Input>>,
 ) -> Infallible {
+    let command = doing.command;
     // A command that has closed its standard input refuses more, which is its own affair.
     if !command.stdin.is_empty() {
         drop(writer.write_all(&command.stdin).await);
     }
     let mut line_begun = command.stdin.last().is_some_and(|last| *last != b'\n');
     if let Some(mut input) = input {
-        // Podman's monitor takes two sizes that come at once for the first one twice; so the last is said once more.
-        let mut repeat: Option<(Instant, PtySize)> = None;
-        loop {
-            let item = match repeat {
-                None => input.recv().await,
-                Some((at, size)) => match tokio::time::timeout_at(at, input.recv()).await {
-                    Ok(item) => item,
-                    Err(_) => {
-                        repeat = None;
-                        resize(target, exec, size).await;
-                        continue;
-                    }
-                },
-            };
-            let Some(item) = item else { break };
-            match item {
-                Input::Data(bytes) => {
-                    line_begun = bytes.last().map_or(line_begun, |last| *last != b'\n');
-                    drop(writer.write_all(&bytes).await);
-                    drop(writer.flush().await);
-                }
-                Input::Resize(size) => {
-                    resize(target, exec, size).await;
-                    repeat = Some((Instant::now() + RESIZE_AGAIN, size));
-                }
-                Input::Signal(signal) => {
-                    signal_marked(target, command.user.as_deref(), mark, signal).await;
-                }
-                _ => {}
-            }
+        let mut repeat = None;
+        while let Some(bytes) = doing.until_data(&mut input, &mut repeat).await {
+            line_begun = bytes.last().map_or(line_begun, |last| *last != b'\n');
+            drop(writer.write_all(&bytes).await);
+            drop(writer.flush().await);
         }
     }
     if command.pty.is_some() {

@@ -137,12 +137,13 @@ impl Session for ContainerSession {
         self.until_closed(self.get_tree(from, items)).await
     }
 
-    async fn settled(&self) {
+    async fn settled(&self) -> bool {
         self.running.close();
         self.running.wait().await;
         if !self.closing.is_cancelled() {
             self.running.reopen();
         }
+        true
     }
 
     /// Waits, ten seconds at the most, until the commands of this session have ended: also those whose futures were

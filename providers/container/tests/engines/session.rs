@@ -116,8 +116,11 @@ async fn fed(session: &dyn Session, command: &Command, input: Vec<Input>) -> (Ex
         }
         all
     };
-    let (status, all, ()) =
-        tokio::join!(session.run(command, Streams { input: Some(receiver), output }), collecting, feeding);
+    let (status, all, ()) = tokio::join!(
+        session.run(command, Streams { input: Some(receiver), control: None, output }),
+        collecting,
+        feeding
+    );
     (status.unwrap(), all)
 }
 
@@ -162,7 +165,7 @@ async fn a_slow_reader_slows_the_command(lab: Lab) {
     let session = lab.session(&host).await;
     let (output, mut pieces) = mpsc::channel(1);
     let command = Command::shell("head -c 20000000 /dev/zero; touch /tmp/done");
-    let running = session.run(&command, Streams { input: None, output });
+    let running = session.run(&command, Streams { input: None, control: None, output });
     let watching = async {
         // Nothing is taken: the command must not get to its end, for that would mean that all is held here.
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -186,7 +189,7 @@ async fn nobody_listens(lab: Lab) {
     let (output, pieces) = mpsc::channel(1);
     drop(pieces);
     let command = Command::shell("head -c 3000000 /dev/zero; echo ended > /tmp/ended");
-    assert!(session.run(&command, Streams { input: None, output }).await.unwrap().success());
+    assert!(session.run(&command, Streams { input: None, control: None, output }).await.unwrap().success());
     assert_eq!(lab.line(&host, "cat /tmp/ended").await, "ended\n");
     lab.provider.release(&host).await.unwrap();
 }
@@ -221,7 +224,7 @@ async fn a_terminal(lab: Lab) {
         drop(sender);
         text
     };
-    let running = session.run(&command, Streams { input: Some(receiver), output });
+    let running = session.run(&command, Streams { input: Some(receiver), control: None, output });
     let both = async { tokio::join!(running, talking) };
     let (status, text) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("the size was lost");
     assert!(status.unwrap().success());
@@ -246,7 +249,7 @@ async fn a_signal_reaches_the_children(lab: Lab) {
             drop(sender);
             text
         };
-        let running = session.run(&command, Streams { input: Some(receiver), output });
+        let running = session.run(&command, Streams { input: Some(receiver), control: None, output });
         let both = async { tokio::join!(running, talking) };
         let (status, text) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("the signal was lost");
         assert_eq!(status.unwrap(), ExitStatus::Code(9), "{text}");
@@ -276,7 +279,7 @@ async fn a_dropped_command_ends_with_its_children(lab: Lab) {
         command.user = user.map(str::to_owned);
         let (output, mut pieces) = mpsc::channel(4);
         {
-            let running = session.run(&command, Streams { input: None, output });
+            let running = session.run(&command, Streams { input: None, control: None, output });
             tokio::select! {
                 ended = running => panic!("it ended by itself: {ended:?}"),
                 up = pieces.recv() => assert_eq!(up, Some(Output::Stdout(Bytes::from_static(b"up\n")))),
@@ -306,7 +309,7 @@ async fn closing_ends_what_runs(lab: Lab) {
     let session = lab.session(&host).await;
     let command = Command::shell("echo up; sleep 7781");
     let (output, mut pieces) = mpsc::channel(4);
-    let running = session.run(&command, Streams { input: None, output });
+    let running = session.run(&command, Streams { input: None, control: None, output });
     let closing = async {
         assert!(pieces.recv().await.is_some());
         session.close().await;
@@ -340,7 +343,7 @@ async fn a_container_that_ends_under_a_command(lab: Lab) {
     let session = lab.session(&host).await;
     let command = Command::shell("echo up; sleep 1000");
     let (output, mut pieces) = mpsc::channel(4);
-    let running = session.run(&command, Streams { input: None, output });
+    let running = session.run(&command, Streams { input: None, control: None, output });
     let releasing = async {
         assert!(pieces.recv().await.is_some());
         lab.provider.release(&host).await.unwrap();

@@ -222,7 +222,8 @@ pub(crate) async fn run(session: &dyn Session, command: &Command) -> Result<Ran,
         }
         (stdout, stderr)
     };
-    let (status, (stdout, stderr)) = tokio::join!(session.run(command, Streams { input: None, output }), collecting);
+    let (status, (stdout, stderr)) =
+        tokio::join!(session.run(command, Streams { input: None, control: None, output }), collecting);
     Ok(Ran { status: status?, stdout, stderr })
 }
 

@@ -163,7 +163,7 @@ impl Making<'_> {
         let command = Command::shell(line);
         // What it prints is nobody's business, and must not hold it up.
         let drained = async { while printed.recv().await.is_some() {} };
-        let (ended, ()) = tokio::join!(session.run(&command, Streams { input: None, output }), drained);
+        let (ended, ()) = tokio::join!(session.run(&command, Streams { input: None, control: None, output }), drained);
         session.close().await;
         let ended = ended?;
         Ok((!ended.success()).then(|| ended.code()))

@@ -192,6 +192,42 @@ pub fn what_is_given_is_read<S: SessionSubject>(case: &Case<S>) {
     });
 }
 
+/// A reader that fails.
+struct Failing;
+
+impl tokio::io::AsyncRead for Failing {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Err(std::io::Error::other("the disk is on fire")))
+    }
+}
+
+/// A command reads from a reader as it comes, to its end. One that fails is no end.
+pub fn what_a_reader_gives_is_read<S: SessionSubject>(case: &Case<S>) {
+    case.on_host(async |host, directory| {
+        let given = noise(11, 3_000_000);
+        let line = format!("cat > '{directory}/given'; echo done");
+        let done = host.execute_with_stdin(line.as_str(), std::io::Cursor::new(given.clone())).await.unwrap();
+        assert_eq!(done.stdout(), "done\n");
+        assert!(host.read(format!("{directory}/given")).await.unwrap() == given);
+        let mut running = host.start("cat").await.unwrap();
+        running.feed_blocking(std::io::Cursor::new(given.clone())).unwrap();
+        assert!(running.output().await.unwrap().stdout_bytes() == &given);
+        // One who does not read does not wait for the rest, and nobody waits for a reader that goes on.
+        assert!(host.execute_with_stdin("true", tokio::io::repeat(7)).await.unwrap().success());
+
+        let line = format!("cat > /dev/null; sleep 3; touch '{directory}/ended'");
+        let half = tokio::io::AsyncReadExt::chain(&b"half"[..], Failing);
+        let error = host.execute_with_stdin(line, half).await.unwrap_err();
+        assert_eq!(kind(&error), SessionErrorKind::Local, "{}", error_chain(&error));
+        assert!(error_chain(&error).contains("on fire"), "{}", error_chain(&error));
+        assert_eq!(output(host, format!("ls '{directory}'")).await, "given\n");
+    });
+}
+
 /// A command that reads to the end of its input comes to an end.
 pub fn input_ends<S: SessionSubject>(case: &Case<S>) {
     case.on_host(async |host, _| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use broker_core::session::{Command, ExitStatus, Output, SessionErrorKind, Signal};
+use broker_core::session::{Command, ExitStatus, Input, Output, SessionErrorKind, Signal};
 use broker_core::{Host, Running, error_chain};
 
 use super::super::Case;
@@ -155,6 +155,27 @@ pub fn signals_arrive<S: SessionSubject>(case: &Case<S>) {
         running.signal(Signal::Kill).await;
         assert!(!running.wait().await.unwrap().success());
         everybody_ends(host, directory).await;
+    });
+}
+
+/// Signals arrive also at a command that does not read what it is given.
+pub fn a_signal_does_not_wait_for_what_is_not_read<S: SessionSubject>(case: &Case<S>) {
+    case.on_host(async |host, _| {
+        let mut running = host.start("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done").await.unwrap();
+        until_ready(&mut running).await;
+        let input = running.input().unwrap();
+        let feeding = async {
+            let piece = Input::Data(vec![b'x'; 64 * 1024].into());
+            while tokio::time::timeout(Duration::from_secs(1), input.send(piece.clone()))
+                .await
+                .is_ok_and(|sent| sent.is_ok())
+            {}
+        };
+        feeding.await;
+        tokio::time::timeout(wait::SOON, running.signal(Signal::Terminate)).await.expect("the signal waits");
+        drop(input);
+        let status = tokio::time::timeout(wait::SOON, running.wait()).await.expect("it has no signal").unwrap();
+        assert_eq!(status.code(), 7, "{status:?}");
     });
 }
 

@@ -25,6 +25,18 @@ fn the_port_and_the_user_are_those_of_the_settings() {
 }
 
 #[test]
+fn a_key_that_is_not_checked_is_said_once_and_loud() {
+    let lab = Lab::new();
+    lab.check_out("");
+    let said = |rule: &str| {
+        let outcome = lab.env.call("exec 0 -- true").env("BROKER_SSH__host_key_policy", rule).run().passes_on(0);
+        outcome.stderr.matches("is not checked").count()
+    };
+    assert_eq!(said("insecure"), 1);
+    assert_eq!(said("accept-new"), 0);
+}
+
+#[test]
 fn an_alias_of_the_clients_settings_is_followed() {
     let lab = Lab::new();
     let (server, inner) = (&lab.server, Setup::openssh().start());

@@ -43,7 +43,7 @@ pub(super) async fn dial(target: &SshTarget, via: &SshTarget, jump: &Arc<dyn Con
     let (near, far) =
         pair().map_err(|error| Refused::Finally(SessionError::new(SessionErrorKind::Local, named()).source(error)))?;
     let (from_near, to_near) = far.into_split();
-    let Channel { input, output } = channel;
+    let Channel { input, output, .. } = channel;
     let jump = Arc::clone(jump);
     // Ends with the near side or with the channel, whichever is first, and lets go of both.
     let pump = async move {

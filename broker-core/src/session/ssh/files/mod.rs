@@ -127,8 +127,11 @@ impl Place {
                 *self.latest.lock() = Arc::downgrade(&sftp);
                 Ok(Some(sftp))
             }
-            // Refused, or there is no program behind it.
-            Err(error) if self.connection.broken().is_none() && error.kind() != SessionErrorKind::Timeout => {
+            // Refused, or there is no program behind it. What garbles its answers garbles those of `tar` too.
+            Err(error)
+                if self.connection.broken().is_none()
+                    && !matches!(error.kind(), SessionErrorKind::Timeout | SessionErrorKind::Failed) =>
+            {
                 tracing::debug!(host = %self.label, %error, "no sftp here, so that tar has to do.");
                 self.no_sftp.store(true, Ordering::Relaxed);
                 Ok(None)

@@ -18,6 +18,10 @@ use super::{FILES_UNDER_WAY, PERMISSIONS, Place, SMALL, UNDER_WAY, parent};
 use crate::id::HostId;
 use crate::session::{EntryKind, RemotePath, SessionError, SessionErrorKind, TreeEntry, TreeItem};
 
+/// The ways of a server to say that it does not do something.
+const REFUSALS: [SessionErrorKind; 3] =
+    [SessionErrorKind::Unsupported, SessionErrorKind::Permission, SessionErrorKind::Failed];
+
 /// How long clearing away may take.
 const CLEARING: Duration = Duration::from_secs(30);
 
@@ -219,6 +223,19 @@ impl File {
         Ok(())
     }
 
+    /// Sets the mode and the time. The file was made by us, so that a server which refuses that has it on a file system
+    /// without modes, such as those of Windows. Until then nobody else may read it, which it stays then.
+    async fn set(&self, handle: &Handle) -> Result<(), SessionError> {
+        let doing = format!("could not set the mode of `{}`", self.path);
+        match self.sftp.set_open(handle, self.mode, self.modified, &doing).await {
+            Err(error) if REFUSALS.contains(&error.kind()) => {
+                tracing::warn!("{error}");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
     /// The requests of a file whose contents are all there are sent without waiting for one another; servers take those
     /// on one file in their order.
     async fn small(self, pieces: Vec<Bytes>, size: u64) -> Result<u64, SessionError> {
@@ -230,7 +247,7 @@ impl File {
             at += piece.len() as u64;
         }
         let finish = async {
-            let set = self.sftp.set_open(&handle, self.mode, self.modified, &self.doing);
+            let set = self.set(&handle);
             tokio::try_join!(set, self.sftp.close(&handle, &self.doing))
         };
         tokio::try_join!(try_join_all(writes), finish)?;
@@ -259,7 +276,7 @@ impl File {
             written?;
         }
         drop(writes);
-        self.sftp.set_open(&handle, self.mode, self.modified, &self.doing).await?;
+        self.set(&handle).await?;
         self.sftp.close(&handle, &self.doing).await?;
         self.take_place(&beside).await
     }

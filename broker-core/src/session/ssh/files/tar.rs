@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::super::connection::{Channel, FromRemote, Start, ToRemote};
-use super::super::line::quote;
+use super::super::line::scripted;
 use super::incoming::Incoming;
 use super::{Place, parent};
 use crate::id::HostId;
@@ -56,7 +56,7 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
     let directory = root.kind == EntryKind::Directory;
     let above = parent(to);
     let what = RemotePath::from(if directory { "directory" } else { "file" });
-    let mut room = Running::start(place, MAKE_ROOM, &[to, &above, &what], &doing).await?;
+    let mut room = Running::start(place, MAKE_ROOM, &[to, &above, &what]).await?;
     let status = room.end().await?;
     let there = match (status.code(), directory) {
         (0, _) => false,
@@ -67,10 +67,10 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
     };
     let beside = RemotePath::from(format!(".broker-{}", HostId::generate()));
     let mut running = if directory {
-        Running::start(place, UNPACK, &[to], &doing).await?
+        Running::start(place, UNPACK, &[to]).await?
     } else {
         let name = to.file_name().map(RemotePath::from).unwrap_or_else(|| to.clone());
-        Running::start(place, UNPACK_BESIDE, &[&above, &beside, &name], &doing).await?
+        Running::start(place, UNPACK_BESIDE, &[&above, &beside, &name]).await?
     };
     let prefix = if directory { RemotePath::from(".") } else { beside };
     let sender = running.input.clone();
@@ -118,7 +118,7 @@ pub(super) async fn put(place: &Place, to: &RemotePath, items: mpsc::Receiver<Tr
         return Ok(());
     }
     // BusyBox makes links last of all, which changes the times of the directories that they are in.
-    let mut again = Running::start(place, UNPACK, &[to], &doing).await?;
+    let mut again = Running::start(place, UNPACK, &[to]).await?;
     finish(&again.input.clone(), &directories).await;
     if again.end().await?.success() { Ok(()) } else { Err(again.failed(place, &doing)) }
 }
@@ -174,7 +174,7 @@ async fn unpack(
         None => (from.clone(), RemotePath::from(".")),
     };
     let top = normal(name.as_bytes());
-    let mut running = Running::start(place, PACK, &[&above, &name], &doing).await?;
+    let mut running = Running::start(place, PACK, &[&above, &name]).await?;
     let mut links = Vec::new();
     let outcome = async {
         let mut archive = Reader::new(running.pieces());
@@ -254,21 +254,9 @@ struct Heard {
 }
 
 impl Running {
-    async fn start(place: &Place, script: &str, paths: &[&RemotePath], doing: &str) -> Result<Self, SessionError> {
-        let mut line = format!("exec /bin/sh -c {} sh", quote(script));
-        for path in paths {
-            let path = std::str::from_utf8(path.as_bytes()).map_err(|_| {
-                let message = format!(
-                    "{doing} on host `{}`: without sftp a path must be UTF-8; name the directory it is in",
-                    place.label
-                );
-                SessionError::new(SessionErrorKind::Unsupported, message)
-            })?;
-            line.push(' ');
-            line.push_str(&quote(path));
-        }
-        let Channel { input, output } =
-            place.connection.open(Start::Exec { line: line.into_bytes(), pty: None }).await?;
+    async fn start(place: &Place, script: &str, paths: &[&RemotePath]) -> Result<Self, SessionError> {
+        let line = scripted(script, paths);
+        let Channel { input, output, .. } = place.connection.open(Start::Exec { line, pty: None }).await?;
         let output = Arc::new(tokio::sync::Mutex::new(output));
         Ok(Self { label: place.label.clone(), input, output, heard: Arc::default() })
     }

@@ -30,14 +30,13 @@ impl Lab {
         path
     }
 
+    fn place(&self) -> Place {
+        Place { directory: self.home.path().join("broker"), home: self.home.path().to_owned(), user: "jane".to_owned() }
+    }
+
     fn target(&self) -> Result<SshTarget, SessionError> {
-        let place = Place {
-            directory: self.home.path().join("broker"),
-            home: self.home.path().to_owned(),
-            user: "jane".to_owned(),
-        };
         let (login, settings) = (self.login.clone(), self.settings.clone());
-        Sources { record: &self.record, login, settings, place }.target()
+        Sources { record: &self.record, login, settings, place: self.place() }.target()
     }
 
     fn credentials(&self) -> Vec<String> {
@@ -244,6 +243,25 @@ fn host_keys() {
     lab.file("config", "");
     lab.record.ssh_host_key = Some("rubbish".to_owned());
     assert_eq!(lab.target().unwrap_err().kind(), SessionErrorKind::HostKey);
+}
+
+#[test]
+fn files_of_known_hosts() {
+    let mut lab = web();
+    let files = |lab: &Lab| {
+        let resolver =
+            Resolver { settings: lab.settings.clone(), place: lab.place(), gates: &lab.record.ssh_jump_keys };
+        let said = resolver.client_config("web", None).unwrap();
+        let files = resolver.known_hosts_files(&said, &resolver.tokens("web", "web", 22, "root"));
+        let shown = |path: &PathBuf| path.strip_prefix(lab.home.path()).unwrap_or(path).display().to_string();
+        files.iter().map(shown).collect::<Vec<_>>()
+    };
+    let global = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
+    assert_eq!(files(&lab), [&[".ssh/known_hosts", ".ssh/known_hosts2"], &global[..]].concat());
+    lab.file("config", "UserKnownHostsFile ~/.ssh/own_%h\n");
+    assert_eq!(files(&lab), [&[".ssh/own_web"], &global[..]].concat());
+    lab.settings.known_hosts = Some(vec!["lab".into()]);
+    assert_eq!(files(&lab), ["broker/lab"]);
 }
 
 #[test]

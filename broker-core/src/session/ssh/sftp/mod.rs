@@ -27,6 +27,9 @@ const PIECE: u32 = 32 * 1024;
 /// The most that is read or written by one request, whatever the server says.
 const MOST_PIECE: u32 = 255 * 1024;
 
+/// So much is told of what comes in the place of an answer, in bytes.
+const ENOUGH: usize = 200;
+
 /// The status codes that have a meaning of their own.
 const END_OF_FILE: u32 = 1;
 const NO_SUCH_FILE: u32 = 2;
@@ -57,14 +60,14 @@ pub(super) struct Sftp {
 
 type Answer = Result<Reply, String>;
 
-/// Those who wait for an answer, by number; or why none comes any more.
-struct Waiting(Mutex<Result<HashMap<u32, oneshot::Sender<Answer>>, String>>);
+/// Those who wait for an answer, by number; or why none comes any more. And what came in the place of the first answer.
+struct Waiting(Mutex<Result<HashMap<u32, oneshot::Sender<Answer>>, String>>, Mutex<Option<String>>);
 
 impl Sftp {
     /// Agrees on the version with the server at the other end of a channel.
     pub(super) async fn new(channel: Channel, label: &str) -> Result<Self, SessionError> {
-        let Channel { input, output } = channel;
-        let waiting = Arc::new(Waiting(Mutex::new(Ok(HashMap::new()))));
+        let Channel { input, output, .. } = channel;
+        let waiting = Arc::new(Waiting(Mutex::new(Ok(HashMap::new())), Mutex::default()));
         let (sender, version) = oneshot::channel();
         // The version's answer has no number; it is filed under its own.
         waiting.expect(VERSION, sender);
@@ -85,7 +88,15 @@ impl Sftp {
         };
         client.send(Request::new(Kind::Init, VERSION))?;
         let doing = "could not begin the transfer of files";
-        let (limits, replaces) = match client.answer(version, doing).await? {
+        let version = client.answer(version, doing).await;
+        if let Some(text) = client.waiting.1.lock().take() {
+            let message = format!(
+                "{doing} on host `{label}`: something prints `{text}` there before it can begin, such as what the login \
+                 shell reads at its start; that must print nothing where there is no terminal"
+            );
+            return Err(SessionError::new(SessionErrorKind::Failed, message));
+        }
+        let (limits, replaces) = match version? {
             Reply::Version { extensions, .. } => {
                 let has = |wanted: &str| extensions.iter().any(|(name, _)| name == wanted.as_bytes());
                 (has("limits@openssh.com"), has("posix-rename@openssh.com"))
@@ -383,6 +394,7 @@ async fn carry(mut queue: mpsc::UnboundedReceiver<Bytes>, input: mpsc::Sender<To
 async fn read(mut output: mpsc::Receiver<FromRemote>, waiting: Arc<Waiting>) {
     let mut buffer = BytesMut::new();
     let mut words = String::new();
+    let mut has_begun = false;
     while let Some(piece) = output.recv().await {
         match piece {
             FromRemote::Stdout(bytes) => buffer.extend_from_slice(&bytes),
@@ -398,9 +410,19 @@ async fn read(mut output: mpsc::Receiver<FromRemote>, waiting: Arc<Waiting>) {
         }
         loop {
             match wire::take(&mut buffer) {
-                Ok(Some((id, reply))) => waiting.answer(id, reply),
+                Ok(Some((id, reply))) => {
+                    has_begun = true;
+                    waiting.answer(id, reply);
+                }
                 Ok(None) => break,
-                Err(nonsense) => return waiting.end(&nonsense.to_string()),
+                Err(nonsense) => {
+                    if !has_begun {
+                        let text = String::from_utf8_lossy(buffer.get(..buffer.len().min(ENOUGH)).unwrap_or_default());
+                        let first = text.trim_start().lines().next().unwrap_or_default();
+                        *waiting.1.lock() = Some(first.escape_debug().to_string());
+                    }
+                    return waiting.end(&nonsense.to_string());
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::super::super::connection::{FromRemote, Start, ToRemote};
 use super::{Place, Shared};
-use crate::session::{ExitStatus, SessionError, SessionErrorKind};
+use crate::session::{ExitStatus, PtySize, SessionError, SessionErrorKind};
 
 /// How many pieces may be on their way at once, in each direction.
 pub(super) const PIECES: usize = 64;
@@ -68,6 +68,7 @@ async fn consent(inner: &mut Inner<Msg>) -> Result<(), NotStarted> {
 pub(super) struct Pump {
     pub(super) inner: Inner<Msg>,
     pub(super) given: mpsc::Receiver<ToRemote>,
+    pub(super) resized: mpsc::Receiver<PtySize>,
     pub(super) output: mpsc::Sender<FromRemote>,
     pub(super) place: Place,
     pub(super) shared: Arc<Shared>,
@@ -76,9 +77,12 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) async fn run(self) {
-        let Self { inner, given, output, place, shared, label } = self;
+        let Self { inner, given, resized, output, place, shared, label } = self;
         let (mut reading, writing) = inner.split();
-        let feeding = std::pin::pin!(feed(&writing, given));
+        let feeding = std::pin::pin!(async {
+            let (fed, _never) = tokio::join!(feed(&writing, given), resize(&writing, resized));
+            fed
+        });
         let whole = tokio::select! {
             whole = carry(&mut reading, &output) => whole,
             never = feeding => match never {},
@@ -163,9 +167,18 @@ async fn feed(writing: &ChannelWriteHalf<Msg>, mut given: mpsc::Receiver<ToRemot
         let sent = match what {
             ToRemote::Data(bytes) => writing.data_bytes(bytes).await,
             ToRemote::Eof => writing.eof().await,
-            ToRemote::Resize(size) => writing.window_change(u32::from(size.columns), u32::from(size.rows), 0, 0).await,
         };
         if sent.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Tells the server of the sizes of the terminal. Never completes either.
+async fn resize(writing: &ChannelWriteHalf<Msg>, mut sizes: mpsc::Receiver<PtySize>) -> Infallible {
+    while let Some(size) = sizes.recv().await {
+        if writing.window_change(u32::from(size.columns), u32::from(size.rows), 0, 0).await.is_err() {
             break;
         }
     }

@@ -375,6 +375,7 @@ async fn open(
     };
     let (output, taken) = mpsc::channel(channel::PIECES);
     let (input, given) = mpsc::channel(channel::PIECES);
+    let (sizes, resized) = mpsc::channel(channel::PIECES);
     let mut inner = inner;
     if let Err(error) = channel::start(&mut inner, &start).await {
         // The library leaves it open, and the server counts it.
@@ -387,9 +388,10 @@ async fn open(
             channel::NotStarted::Lost(error) => lost(shared, label, &start, error),
         });
     }
-    let pump = channel::Pump { inner, given, output, place, shared: Arc::clone(shared), label: label.to_owned() };
+    let pump =
+        channel::Pump { inner, given, resized, output, place, shared: Arc::clone(shared), label: label.to_owned() };
     drop(tokio::spawn(pump.run()));
-    Ok(Channel { input, output: taken })
+    Ok(Channel { input, output: taken, sizes })
 }
 
 async fn ask(handle: &Handle<Checker>, start: &Start) -> Result<Inner<Msg>, russh::Error> {

@@ -12,8 +12,8 @@ use tokio_util::sync::PollSender;
 use super::code::{Meaning, is_again, meaning};
 use super::handle::Handle;
 use super::socket::Socket;
-use crate::session::SessionError;
 use crate::session::ssh::connection::{Channel, FromRemote, ToRemote};
+use crate::session::{PtySize, SessionError};
 
 /// So many messages wait on either side of a channel until somebody takes them.
 const QUEUE: usize = 8;
@@ -82,6 +82,9 @@ enum State {
 /// What goes to the server.
 struct Input {
     queue: mpsc::Receiver<ToRemote>,
+    sizes: mpsc::Receiver<PtySize>,
+    /// The size that is being sent.
+    size: Option<PtySize>,
     /// What is being sent.
     front: Option<ToRemote>,
     /// Whether libssh2 has begun with the front, and must be called with it until it is done.
@@ -103,6 +106,7 @@ impl Pump {
     /// A channel, and the other ends of its queues.
     pub(super) fn new(channel: Handle, kind: Kind) -> (Self, Channel) {
         let (input, from_caller) = mpsc::channel(QUEUE);
+        let (sizes, sizes_from_caller) = mpsc::channel(QUEUE);
         let (to_caller, output) = mpsc::channel(QUEUE + 1);
         let last = to_caller.clone().try_reserve_owned().ok();
         let watched = to_caller.clone();
@@ -110,11 +114,18 @@ impl Pump {
         let pump = Self {
             channel,
             kind,
-            input: Input { queue: from_caller, front: None, begun: false, over: false },
+            input: Input {
+                queue: from_caller,
+                sizes: sizes_from_caller,
+                size: None,
+                front: None,
+                begun: false,
+                over: false,
+            },
             output: Output { queue: PollSender::new(to_caller), unwanted, last },
             state: State::Open,
         };
-        (pump, Channel { input, output })
+        (pump, Channel { input, output, sizes })
     }
 
     /// A channel that is only to be closed.
@@ -200,6 +211,14 @@ impl Pump {
     /// Sends what there is to send, as far as the server takes it.
     fn write(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Result<bool, Broken> {
         let mut moved = false;
+        while let Some(size) = self.input.next_size(cx) {
+            if call(self.channel.resize(size))?.is_pending() {
+                // Nothing else gets through before.
+                return Ok(moved);
+            }
+            self.input.size = None;
+            moved = true;
+        }
         for _ in 0..BURST {
             let begun = self.input.begun;
             let Some(front) = self.input.next(cx) else { break };
@@ -210,7 +229,6 @@ impl Pump {
                 ToRemote::Data(data) => again(self.channel.write(data))?,
                 ToRemote::Eof if !socket.has_room() => break,
                 ToRemote::Eof => call(self.channel.send_eof())?.map(|()| 0),
-                ToRemote::Resize(size) => call(self.channel.resize(*size))?.map(|()| 0),
             };
             match sent {
                 Poll::Pending => {
@@ -289,6 +307,17 @@ impl Pump {
 }
 
 impl Input {
+    /// The size that is to be sent next, where nothing else is half sent.
+    fn next_size(&mut self, cx: &mut Context<'_>) -> Option<PtySize> {
+        if self.size.is_none()
+            && !self.begun
+            && let Poll::Ready(size) = self.sizes.poll_recv(cx)
+        {
+            self.size = size;
+        }
+        self.size
+    }
+
     /// What is to be sent next.
     fn next(&mut self, cx: &mut Context<'_>) -> Option<&ToRemote> {
         if self.front.is_none() && !self.over {

@@ -106,7 +106,7 @@ async fn much_goes_in_and_comes_back_while_keys_are_exchanged_anew() {
         let sshd = Sshd::start(options);
         let connection = sshd.connect().await;
         let echo = async |seed: usize| {
-            let Channel { input, output } = connection.open(exec("cat")).await.unwrap();
+            let Channel { input, output, sizes } = connection.open(exec("cat")).await.unwrap();
             let bytes: Vec<u8> = (0..20_usize << 20).map(|index| (index * 31 + index / 997 + seed) as u8).collect();
             let bytes = Bytes::from(bytes);
             let send = async {
@@ -116,7 +116,7 @@ async fn much_goes_in_and_comes_back_while_keys_are_exchanged_anew() {
                 input.send(ToRemote::Eof).await.unwrap();
             };
             let (unused, _) = tokio::sync::mpsc::channel(1);
-            let ((), said) = tokio::join!(send, collect(Channel { input: unused, output }));
+            let ((), said) = tokio::join!(send, collect(Channel { input: unused, output, sizes }));
             assert_eq!(said.ended, Some(ExitStatus::Code(0)));
             assert!(said.stdout == bytes, "what came back is not what was sent ({options})");
         };
@@ -194,7 +194,7 @@ async fn a_terminal_has_its_kind_size_and_modes() {
         shown.push_str(&String::from_utf8_lossy(&piece));
     }
     assert_eq!(shown, "37 101\r\n-icanon\r\n-echo \r\nvt220\r\n");
-    channel.input.send(ToRemote::Resize(PtySize { columns: 90, rows: 20 })).await.unwrap();
+    channel.sizes.send(PtySize { columns: 90, rows: 20 }).await.unwrap();
     say(&channel, "\n").await;
     let said = collect(channel).await;
     assert_eq!((said.text().as_str(), said.ended), ("20 90\r\n", Some(ExitStatus::Code(4))));
