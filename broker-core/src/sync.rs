@@ -128,7 +128,7 @@ pub(crate) async fn look(core: &Arc<Core>, asked: &Asked, scope: &Scope) -> Resu
         let records = Records::of(&known, asked, &endpoint);
         // Of two hosts of one name neither is known to be the one that was meant.
         let mut names: HashMap<&str, usize> = HashMap::new();
-        for name in listed.iter().filter(|found| found.broker_id.is_none()).filter_map(|found| name_of(found)) {
+        for name in listed.iter().filter(|found| found.broker_id.is_none()).filter_map(name_of) {
             *names.entry(name).or_default() += 1;
         }
         let taken: HashSet<HostId> = listed.iter().filter_map(|found| found.broker_id).collect();
@@ -211,7 +211,7 @@ impl<'a> Records<'a> {
     fn named(&self, name: &str, knows_by_name: bool) -> Option<Arc<HostRecord>> {
         let records = self.by_name.get(name)?;
         let may_be = |record: &&&Arc<HostRecord>| record.owner.is_none() || knows_by_name && records.len() == 1;
-        records.iter().find(may_be).map(|record| Arc::clone(record))
+        records.iter().find(may_be).copied().map(Arc::clone)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The pauses begin short, so that a job of a second costs no more than that, and grow to the interval of the settings.
 //! What is out of order in between is outlasted, until the settings' `max_resilient_wait` is over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,13 +111,15 @@ impl Watch {
             }
         }
         let now = Instant::now();
-        let due: Vec<JobId> = {
+        let (all, due): (Vec<JobId>, HashSet<JobId>) = {
             let jobs = self.jobs.lock();
             // Those that are nearly due go along.
             let is_due = |watched: &Watched| watched.due <= now + watched.pause / 4;
-            jobs.iter().filter(|(_, watched)| is_due(watched)).map(|(job, _)| *job).collect()
+            let due = jobs.iter().filter(|(_, watched)| is_due(watched)).map(|(job, _)| *job);
+            (jobs.keys().copied().collect(), due.collect())
         };
-        let (workflows, jobs): (Vec<JobId>, Vec<JobId>) = due.into_iter().partition(|job| job.kind == Kind::Workflow);
+        // In a request for many all others go along too.
+        let (workflows, jobs): (Vec<JobId>, Vec<JobId>) = all.into_iter().partition(|job| job.kind == Kind::Workflow);
         let groups: Vec<Vec<JobId>> =
             workflows.chunks(TOGETHER).chain(jobs.chunks(TOGETHER)).map(<[JobId]>::to_vec).collect();
         let looks = groups.into_iter().map(|group| async move {
@@ -129,23 +131,29 @@ impl Watch {
         while let Some((group, mut seen)) = looks.next().await {
             for job in group {
                 match seen.remove(&job.id) {
-                    Some(found) => self.take_in(job, Ok(found), patience),
-                    None => left.push(job),
+                    // A list does not tell all of a job.
+                    Some(found) if found.status.is_over() => left.push(job),
+                    Some(found) => self.take_in(job, Ok(found), patience, due.contains(&job)),
+                    None if due.contains(&job) => left.push(job),
+                    None => {}
                 }
             }
         }
         let looks = left.into_iter().map(|job| async move { (job, client.get_once::<Job>(&job.path()).await) });
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
         while let Some((job, answer)) = looks.next().await {
-            self.take_in(job, answer, patience);
+            self.take_in(job, answer, patience, true);
         }
     }
 
-    fn take_in(&self, job: JobId, answer: Result<Job, CallError>, patience: Patience) {
+    fn take_in(&self, job: JobId, answer: Result<Job, CallError>, patience: Patience, was_due: bool) {
         let mut jobs = self.jobs.lock();
         let Some(watched) = jobs.get_mut(&job) else { return };
         let now = Instant::now();
-        watched.pause = (watched.pause * 3 / 2).min(patience.interval.max(FIRST));
+        // The turns of all come together, and nobody's grows sooner for that.
+        if was_due {
+            watched.pause = (watched.pause * 3 / 2).min(patience.interval.max(FIRST));
+        }
         watched.due = now + watched.pause;
         let seen = match answer {
             Ok(job) => {
@@ -168,14 +176,13 @@ impl Watch {
     }
 }
 
-/// Looks at several jobs of one kind at once. Those that are over, that are not listed, or that cannot be seen in this way,
-/// are left to be looked at one by one: a list does not tell all of a job.
+/// Looks at several jobs of one kind at once. Those that cannot be seen in this way are left out.
 async fn together(client: &Client, jobs: &[JobId]) -> HashMap<u64, Job> {
     let [first, _, ..] = jobs else { return HashMap::new() };
     let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
     let path = format!("{}/?id__in={}&page_size={PAGE}", first.kind.jobs(), ids.join(","));
     match client.get_once::<Page<Job>>(&path).await {
-        Ok(page) => page.results.into_iter().filter(|job| !job.status.is_over()).map(|job| (job.id, job)).collect(),
+        Ok(page) => page.results.into_iter().map(|job| (job.id, job)).collect(),
         Err(error) => {
             tracing::debug!(?error, "the jobs cannot be looked at together just now.");
             HashMap::new()

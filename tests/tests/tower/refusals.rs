@@ -171,7 +171,7 @@ fn every_request_has_the_form_that_the_service_takes() {
         "providers AnsibleTower --job-template jt-survey",
         "providers AnsibleTower --inventory lab-inventory-2",
         "providers AnsibleTower --templates",
-        "checkin --all",
+        "checkin 0 1",
     ] {
         lab.broker(line);
     }
@@ -194,8 +194,8 @@ fn a_token_that_is_revoked_over_a_job_loses_no_host() {
     wait::until("the workflow to run", || !lab.awx.unfinished().is_empty());
     lab.awx.revoke_tokens("rigger");
     started.wait(wait::SOON).expect(0);
-    lab.broker("forget --all --yes");
 
+    let lab = Lab::of(world(), "");
     lab.settings(&format!("token: {}", lab.awx.token_of("rigger")));
     let started = lab.env.start(["checkout", "--workflow", "slow", "--seconds", "100"]);
     wait::until("the workflow to run", || !lab.awx.unfinished().is_empty());
