@@ -203,6 +203,7 @@ mod openssh_without_sftp {
         trees::a_tree_is_merged_into_what_is_there,
         trees::links_stay_links,
         trees::a_tree_goes_from_host_to_host,
+        progress::a_transfer_tells_how_far_it_has_come,
         large::a_large_file_takes_little_memory,
         large::transfers_and_commands_at_the_same_time,
     }
