@@ -87,9 +87,7 @@ impl Provider for Servers {
 
 /// What a host is asked for with, at any address that leads to the server.
 pub fn request(name: &str, server: &Server, at: SocketAddr) -> HostRequest {
-    bare_request(name, at)
-        .arg("user", server.user())
-        .arg("key_file", server.key().path().display().to_string())
+    bare_request(name, at).arg("user", server.user()).arg("key_file", server.key().path().display().to_string())
 }
 
 /// The same where everything but the way there is up to the settings.

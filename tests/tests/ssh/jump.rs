@@ -92,7 +92,7 @@ fn a_jump_host_that_goes_away_ends_what_is_behind_it() {
 
 #[test]
 fn dropbear_in_front_and_behind() {
-    let (openssh, dropbear) = (jump(), Setup::dropbear().start());
+    let (openssh, dropbear) = (Setup::openssh().start(), Setup::dropbear().start());
     let second = Setup::dropbear().start();
     for (host, gate) in [(&openssh, &dropbear), (&dropbear, &openssh), (&dropbear, &second)] {
         let behind = behind(target(host), target(gate));
@@ -100,7 +100,8 @@ fn dropbear_in_front_and_behind() {
             let session = broker_core::session::ssh::connect(&behind).await.unwrap().session;
             let port = output(&*session, "echo $SSH_CONNECTION").await;
             assert!(port.trim().ends_with(&host.port().to_string()), "{port}");
-            let commands = (0..6).map(async |at| run(&*session, format!("echo out{at}; echo err{at} >&2; exit {at}")).await);
+            let commands =
+                (0..6).map(async |at| run(&*session, format!("echo out{at}; echo err{at} >&2; exit {at}")).await);
             for (at, outcome) in join_all(commands).await.into_iter().enumerate() {
                 let done = outcome.unwrap();
                 assert_eq!(done.stdout, format!("out{at}\n").into_bytes());
@@ -117,10 +118,12 @@ fn dropbear_in_front_and_behind() {
 }
 
 #[test]
-fn a_dropbear_that_lets_nobody_through() {
-    // Without forwarding.
-    let (gate, host) = (Setup::dropbear().option("-j").start(), Setup::openssh().start());
-    let said = is_kept_out(&behind(target(&host), target(&gate)), SessionErrorKind::Unreachable);
-    assert!(said.contains("lab-jump") && said.contains("lab-host"), "{said}");
-    gets_in(&target(&gate));
+fn a_jump_host_that_may_not_forward_connections() {
+    let host = Setup::openssh().start();
+    for gate in [Setup::dropbear().option("-j"), Setup::openssh().option("AllowTcpForwarding no")] {
+        let gate = gate.start();
+        let said = is_kept_out(&behind(target(&host), target(&gate)), SessionErrorKind::Permission);
+        assert!(said.contains("`lab-jump` may not forward connections") && said.contains("lab-host"), "{said}");
+        gets_in(&target(&gate));
+    }
 }

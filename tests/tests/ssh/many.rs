@@ -2,12 +2,8 @@
 
 use broker_core::session::SessionErrorKind;
 use broker_core::session::ssh::connect;
-<<<<<<< HEAD
-use broker_tests::conformance::session::noise;
-=======
 use broker_core::{Host, error_chain, execute_on};
-use broker_tests::conformance::session::kind;
->>>>>>> 0886ca6 (Test SSH settings, addresses of both kinds, logins in two steps, waits and tails at real servers)
+use broker_tests::conformance::session::{kind, noise};
 use broker_tests::ssh::provider::request;
 use broker_tests::ssh::{Lab, Setup};
 use futures_util::future::join_all;
@@ -137,13 +133,16 @@ fn no_more_hosts_at_once_than_the_settings_allow() {
         "thread_limit: 2\nssh: {{backend: {}, boot_patience: 0, agent: false, config: false}}",
         broker_tests::ssh::backend()
     ));
-    let guards: Vec<_> =
-        (0..6).map(|at| lab.host(request(&format!("host-{at}"), &server, server.address()))).collect();
+    let guards: Vec<_> = (0..6).map(|at| lab.host(request(&format!("host-{at}"), &server, server.address()))).collect();
     let hosts: Vec<Host> = guards.iter().map(|guard| Host::clone(guard)).collect();
-    // Each one leaves a sign while it runs, and counts the others' first.
+    // Each one leaves a sign while it runs, waits a while for another's, and counts them.
     let signs = server.directory().join("signs");
     std::fs::create_dir(&signs).unwrap();
-    let line = format!("cd '{}' && touch $$ && ls | wc -l && sleep 0.2 && rm $$", signs.display());
+    let line = format!(
+        "cd '{}'; touch $$; for _ in $(seq 60); do test $(ls | wc -l) -gt 1 && break; sleep 0.05; done; ls | wc -l; \
+         sleep 0.2; rm $$",
+        signs.display()
+    );
     block(async {
         let counts: Vec<usize> = lab
             .broker()
