@@ -74,7 +74,7 @@ fn a_read_only_target_is_an_error() {
 
 #[test]
 fn a_server_that_replaces_nothing_loses_nothing() {
-    for (requests, can_rename) in [(&["posix-rename"][..], true), (&["posix-rename", "rename"], false)] {
+    for (requests, can_rename) in [(&["posix-rename"][..], true), (&["posix-rename", "rename"][..], false)] {
         let server = Setup::openssh().sftp_without(requests).start();
         let lab = Lab::new();
         let host = lab.server(&server);

@@ -117,7 +117,7 @@ fn host_key_policy_strict() {
     let hashed = known_hosts(&server, "hashed", &server.known_hosts_line(Kind::Ed25519));
     assert!(Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&hashed).output().unwrap().status.success());
     assert!(std::fs::read_to_string(&hashed).unwrap().starts_with("|1|"));
-    for files in [[missing.as_path(), &plain], [&hashed, &missing]] {
+    for files in [[missing.as_path(), plain.as_path()], [hashed.as_path(), missing.as_path()]] {
         let lab = lab(&server, &strict(&files));
         let host = host(&lab, &server);
         gets_in(&host);
@@ -126,7 +126,7 @@ fn host_key_policy_strict() {
     }
     let before = server.log().len();
     let empty = known_hosts(&server, "empty", "# nothing\n");
-    for (files, says) in [(vec![empty.as_path()], "ssh-keyscan"), (vec![&missing], "is not in")] {
+    for (files, says) in [(vec![empty.as_path()], "ssh-keyscan"), (vec![missing.as_path()], "is not in")] {
         let said = is_kept_out(&host(&lab(&server, &strict(&files)), &server), SessionErrorKind::HostKey);
         assert!(said.contains(says) && said.contains(&files[0].display().to_string()), "{said}");
         assert!(said.contains(&server.port().to_string()), "{said}");
