@@ -12,6 +12,7 @@ mod tail;
 mod wait;
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
