@@ -318,7 +318,7 @@ broker_tests::conformance_tests! { Tower =>
     life::an_action_is_executed_or_it_is_said_that_it_cannot_be,
     life::the_console_can_be_read_or_it_is_said_that_it_cannot_be,
     life::ten_at_once,
-    life::twenty_go_at_once,
+    life::twenty_come_and_go_at_once,
     trouble::another_place_at_the_same_address_releases_nothing,
     trouble::what_is_gone_elsewhere_is_not_gone,
     trouble::nothing_is_found_where_nobody_can_tell,

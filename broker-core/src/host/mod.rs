@@ -12,7 +12,6 @@ mod tail;
 mod wait;
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 

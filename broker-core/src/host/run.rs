@@ -312,12 +312,12 @@ impl Running {
         let (tell, told) = oneshot::channel();
         self.feeding = Some(told);
         let wanted = self.wanted.clone();
-        drop(engine::spawn(async move {
+        engine::spawn(async move {
             if let Err(error) = feed(input).await {
                 drop(tell.send(error));
                 wanted.cancel();
             }
-        })?);
+        })?;
         Ok(())
     }
 
