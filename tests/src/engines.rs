@@ -170,12 +170,29 @@ impl Engine {
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
         let made: Value = serde_json::from_slice(&body).unwrap();
         let id = made["Id"].as_str().unwrap().to_owned();
-        let (status, body) = ask(&self.socket, "POST", &format!("/v1.41/containers/{id}/start")).unwrap();
-        if status != 204 {
+        if let Err(why) = self.begin(&id) {
             self.remove(&id);
-            panic!("{status}: {}", String::from_utf8_lossy(&body));
+            panic!("{why}");
         }
         id
+    }
+
+    /// Starts a container that has ended.
+    ///
+    /// # Panics
+    ///
+    /// If the engine cannot.
+    pub fn start(&self, id: &str) {
+        self.begin(id).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn begin(&self, id: &str) -> Result<(), String> {
+        let (status, body) = ask(&self.socket, "POST", &format!("/v1.41/containers/{id}/start")).unwrap();
+        // 304: it runs.
+        if matches!(status, 204 | 304) {
+            return Ok(());
+        }
+        Err(format!("{status}: {}", String::from_utf8_lossy(&body)))
     }
 
     /// What the engine knows of a container.

@@ -144,6 +144,10 @@ macro_rules! subject {
 
 subject!(OpenSsh, Loopback, |place| Loopback::new(place, Setup::openssh().jailed_where_possible()));
 subject!(WithoutSftp, Loopback, |place| Loopback::new(place, Setup::openssh().jailed_where_possible().without_sftp()));
+subject!(OldSftp, Loopback, |place| Loopback::new(
+    place,
+    Setup::openssh().jailed_where_possible().sftp_without(&["limits", "posix-rename"])
+));
 subject!(Dropbear, Loopback, |place| Loopback::new(place, Setup::dropbear().shell("/bin/sh")));
 
 /// A user who is not the superuser.
@@ -203,7 +207,23 @@ mod openssh_without_sftp {
         trees::a_tree_is_merged_into_what_is_there,
         trees::links_stay_links,
         trees::a_tree_goes_from_host_to_host,
+        progress::a_transfer_tells_how_far_it_has_come,
         large::a_large_file_takes_little_memory,
         large::transfers_and_commands_at_the_same_time,
+    }
+}
+
+mod openssh_with_an_old_sftp {
+    use super::OldSftp;
+
+    // What is done in other pieces or in more steps without its extensions.
+    broker_tests::session_conformance! { OldSftp =>
+        files::contents_come_back_as_they_were,
+        files::modes_and_times_are_kept,
+        files::a_link_is_replaced_and_not_followed,
+        files::a_failed_get_leaves_nothing,
+        trees::a_tree_goes_and_comes_back,
+        trees::a_tree_is_merged_into_what_is_there,
+        trees::links_stay_links,
     }
 }

@@ -12,6 +12,7 @@ mod tail;
 mod wait;
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,7 +113,10 @@ impl Host {
             return Ok(published.clone());
         }
         match &record.address {
-            Some(address) if record.ports.is_empty() => Ok(format!("{address}:{port}")),
+            Some(address) if record.ports.is_empty() => Ok(match address.parse::<Ipv6Addr>() {
+                Ok(address) => format!("[{address}]:{port}"),
+                Err(_) => format!("{address}:{port}"),
+            }),
             _ => Err(Error::state(&record, format!("does not publish port {port}"))),
         }
     }

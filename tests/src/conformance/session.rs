@@ -12,7 +12,9 @@ pub mod commands;
 pub mod ends;
 pub mod files;
 pub mod large;
+pub mod progress;
 pub mod pty;
+pub mod tail;
 pub mod trees;
 
 use broker_core::session::SessionErrorKind;
@@ -23,7 +25,7 @@ use super::{Case, Subject};
 /// A way to hosts, and what the suite needs to know of it.
 ///
 /// The hosts have a POSIX shell with the usual small programs beside it (`cat`, `cmp`, `dd`, `ls`, `md5sum`, `od`,
-/// `sleep`, `stat`, `stty`, `tr`, `wc`) and `/proc`.
+/// `sleep`, `stat`, `stty`, `tail`, `tr`, `wc`) and `/proc`.
 pub trait SessionSubject: Subject {
     /// A host of the case's own.
     fn host(&self) -> HostGuard;
@@ -106,6 +108,10 @@ macro_rules! session_conformance {
             trees::a_tree_is_merged_into_what_is_there,
             trees::links_stay_links,
             trees::a_tree_goes_from_host_to_host,
+            progress::a_transfer_tells_how_far_it_has_come,
+            tail::the_last_lines_of_a_file,
+            tail::what_is_added_to_a_file,
+            tail::a_tail_that_was_dropped_ends_there,
             large::a_large_file_takes_little_memory,
             large::transfers_and_commands_at_the_same_time,
         }

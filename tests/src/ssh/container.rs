@@ -49,11 +49,34 @@ impl ContainerHost {
         });
         let id = engine.run(&body);
         let mut container = Self { engine: engine.clone(), id, port: 0 };
-        wait::until("the container's SSH server", || {
-            container.port = container.published();
-            container.greets()
-        });
+        container.wait();
         container
+    }
+
+    fn wait(&mut self) {
+        wait::until("the container's SSH server", || {
+            self.port = self.published();
+            self.greets()
+        });
+    }
+
+    /// Whether it runs.
+    ///
+    /// # Panics
+    ///
+    /// If the engine does not know it: where `AutoRemove` was left on, one that has ended is gone.
+    pub fn is_running(&self) -> bool {
+        self.engine.inspect(&self.id)["State"]["Running"] == true
+    }
+
+    /// Starts it again after it has ended, with its files as they were; [`address`](Self::address) may be another one.
+    ///
+    /// # Panics
+    ///
+    /// If the SSH server in it does not answer.
+    pub fn start_again(&mut self) {
+        self.engine.start(&self.id);
+        self.wait();
     }
 
     fn published(&self) -> u16 {

@@ -86,7 +86,8 @@ impl Jail {
         fs::set_permissions(shadow, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(
             jail.directory.join("pam"),
-            "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_permit.so\n",
+            "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_permit.so\n\
+             password required pam_unix.so\n",
         )
         .unwrap();
         jail
@@ -112,6 +113,18 @@ impl Jail {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
             chown(path, Some(owner), Some(owner)).unwrap();
         }
+    }
+
+    /// Has everybody's password expire: it is to be changed at the next login.
+    ///
+    /// # Panics
+    ///
+    /// If that cannot be written down.
+    pub fn expire_passwords(&self) {
+        let path = self.directory.join("etc/shadow");
+        let text = fs::read_to_string(&path).unwrap();
+        // The day of the last change: none yet, see shadow(5). A running server sees this file, so it stays the same one.
+        fs::write(path, text.replace(":20000:0:", ":0:0:")).unwrap();
     }
 
     /// A program inside of the jail, which ends with this process.

@@ -16,15 +16,15 @@ pub(super) fn server_settings(
     listen: SocketAddr,
     host_keys: &[PathBuf],
     authorized_keys: &Path,
-    sftp: bool,
+    sftp: Option<&str>,
     jailed: bool,
 ) -> String {
     let mut text = options.join("\n") + "\n";
     for key in host_keys {
         writeln!(text, "HostKey {}", key.display()).unwrap();
     }
-    if sftp {
-        writeln!(text, "Subsystem sftp {SFTP_SERVER}").unwrap();
+    if let Some(command) = sftp {
+        writeln!(text, "Subsystem sftp {command}").unwrap();
     }
     // What this user's shell reads when it starts is no part of the test, and may take seconds.
     if let Some(home) = authorized_keys.parent().filter(|_| !jailed) {

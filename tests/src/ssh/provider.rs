@@ -50,7 +50,7 @@ impl Provider for Servers {
 
     async fn checkout(&self, order: &Order) -> Result<HostFacts, ProviderError> {
         let name = Some(order.target().to_owned());
-        Ok(HostFacts { hostname: name.clone(), name, ..HostFacts::default() })
+        Ok(HostFacts { hostname: name.clone(), name, address: text(&order.args, "address"), ..HostFacts::default() })
     }
 
     async fn release(&self, _host: &HostRecord) -> Result<(), ProviderError> {
@@ -87,11 +87,12 @@ impl Provider for Servers {
 
 /// What a host is asked for with, at any address that leads to the server.
 pub fn request(name: &str, server: &Server, at: SocketAddr) -> HostRequest {
-    HostRequest::action(HOST_ACTION, name)
-        .arg("address", at.ip().to_string())
-        .arg("port", at.port().to_string())
-        .arg("user", server.user())
-        .arg("key_file", server.key().path().display().to_string())
+    bare_request(name, at).arg("user", server.user()).arg("key_file", server.key().path().display().to_string())
+}
+
+/// The same where everything but the way there is up to the settings.
+pub fn bare_request(name: &str, at: SocketAddr) -> HostRequest {
+    HostRequest::action(HOST_ACTION, name).arg("address", at.ip().to_string()).arg("port", at.port().to_string())
 }
 
 /// A broker with a directory of its own, nothing of the caller's settings, and this provider.

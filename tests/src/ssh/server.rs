@@ -78,7 +78,7 @@ impl Server {
     ///
     /// If a test has panicked in the middle of a change.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, *self.port.lock().unwrap()).into()
+        (self.setup.listens_at, *self.port.lock().unwrap()).into()
     }
 
     /// The port that it listens at.
@@ -130,7 +130,7 @@ impl Server {
     ///
     /// If it has none of that kind.
     pub fn known_hosts_line(&self, kind: Kind) -> String {
-        format!("[127.0.0.1]:{} {}\n", self.port(), self.host_key(kind))
+        format!("[{}]:{} {}\n", self.address().ip(), self.port(), self.host_key(kind))
     }
 
     /// Gives it other host keys. It has them after its next start.
@@ -289,7 +289,7 @@ impl Server {
                     self.address(),
                     &keys,
                     &authorized,
-                    self.setup.subsystem,
+                    self.setup.sftp.as_deref(),
                     self.jail.is_some(),
                 );
                 fs::write(&settings, text).unwrap();

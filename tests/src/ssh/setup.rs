@@ -1,7 +1,10 @@
 //! How a server on loopback is to be.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::jail;
 use super::keys::Kind;
+use super::openssh::SFTP_SERVER;
 use super::server::Server;
 
 /// How a server is to be.
@@ -10,7 +13,8 @@ pub struct Setup {
     pub(super) program: Program,
     pub(super) options: Vec<String>,
     pub(super) host_keys: Vec<Kind>,
-    pub(super) subsystem: bool,
+    pub(super) listens_at: IpAddr,
+    pub(super) sftp: Option<String>,
     pub(super) jailed: bool,
     pub(super) shell: String,
 }
@@ -29,7 +33,8 @@ impl Setup {
             program: Program::OpenSsh,
             options: Vec::new(),
             host_keys: vec![Kind::Ed25519, Kind::Ecdsa],
-            subsystem: true,
+            listens_at: Ipv4Addr::LOCALHOST.into(),
+            sftp: Some(SFTP_SERVER.to_owned()),
             jailed: false,
             shell: "/bin/bash".to_owned(),
         }
@@ -58,7 +63,22 @@ impl Setup {
     /// Has no subsystem `sftp`.
     #[must_use]
     pub fn without_sftp(mut self) -> Self {
-        self.subsystem = false;
+        self.sftp = None;
+        self
+    }
+
+    /// Has an `sftp` that knows nothing of these requests and extensions, by the names that `sftp-server -Q requests` has
+    /// for them.
+    #[must_use]
+    pub fn sftp_without(mut self, requests: &[&str]) -> Self {
+        self.sftp = Some(format!("{SFTP_SERVER} -P {}", requests.join(",")));
+        self
+    }
+
+    /// Listens at this address of this machine, and at no other.
+    #[must_use]
+    pub fn listens_at(mut self, address: impl Into<IpAddr>) -> Self {
+        self.listens_at = address.into();
         self
     }
 

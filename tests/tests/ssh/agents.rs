@@ -1,16 +1,13 @@
 //! Logging in with what an agent holds. The agent is found by a variable, so each test is a process of its own.
 
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
 use broker_core::session::SessionErrorKind;
-use broker_core::session::ssh::{Credential, SshTarget};
+use broker_core::session::ssh::{Credential, SshLimits, SshTarget};
 use broker_tests::ssh::{Agent, Key, Kind, Server, Setup};
 
-use crate::support::{by_key, elsewhere, gets_in, is_kept_out, target};
-
-macro_rules! this_test {
-    ($name:ident) => {
-        concat!(module_path!(), "::", stringify!($name))
-    };
-}
+use crate::support::{by_key, elsewhere, gets_in, is_kept_out, target, this_test};
 
 fn keys(server: &Server, count: usize) -> Vec<Key> {
     let kinds = Kind::ALL.into_iter().cycle();
@@ -86,6 +83,23 @@ fn an_agent_that_is_not_there_is_passed_over() {
     let server = Setup::openssh().start();
     gets_in(&SshTarget { credentials: vec![Credential::Agent, by_key(server.key())], ..target(&server) });
     let alone = SshTarget { credentials: vec![Credential::Agent], ..target(&server) };
+    let said = is_kept_out(&alone, SessionErrorKind::Auth);
+    assert!(said.contains("agent"), "{said}");
+}
+
+#[test]
+fn an_agent_that_never_answers_is_given_up() {
+    let directory = tempfile::Builder::new().prefix("broker-agent-").tempdir_in("/tmp").unwrap();
+    let socket = directory.path().join("agent.sock");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    if elsewhere(this_test!(an_agent_that_never_answers_is_given_up), &[("SSH_AUTH_SOCK", socket.as_os_str())]) {
+        return;
+    }
+    let server = Setup::openssh().start();
+    let limits = SshLimits { handshake: Duration::from_secs(6), ..SshLimits::default() };
+    let target = SshTarget { credentials: vec![Credential::Agent, by_key(server.key())], limits, ..target(&server) };
+    gets_in(&target);
+    let alone = SshTarget { credentials: vec![Credential::Agent], ..target };
     let said = is_kept_out(&alone, SessionErrorKind::Auth);
     assert!(said.contains("agent"), "{said}");
 }

@@ -4,6 +4,7 @@ use broker_core::session::SessionErrorKind;
 use broker_core::session::ssh::{HostKeyPolicy, SshTarget};
 use broker_tests::ssh::{Flow, Key, Kind, Server, Setup, Wire};
 use broker_tests::wait;
+use futures_util::future::join_all;
 
 use crate::support::{block, gets_in, is_kept_out, output, run, target, target_at};
 
@@ -87,4 +88,42 @@ fn a_jump_host_that_goes_away_ends_what_is_behind_it() {
         assert_eq!(error.kind(), SessionErrorKind::Unreachable, "{error}");
         assert!(connected.session.is_broken());
     });
+}
+
+#[test]
+fn dropbear_in_front_and_behind() {
+    let (openssh, dropbear) = (Setup::openssh().start(), Setup::dropbear().start());
+    let second = Setup::dropbear().start();
+    for (host, gate) in [(&openssh, &dropbear), (&dropbear, &openssh), (&dropbear, &second)] {
+        let behind = behind(target(host), target(gate));
+        block(async {
+            let session = broker_core::session::ssh::connect(&behind).await.unwrap().session;
+            let port = output(&*session, "echo $SSH_CONNECTION").await;
+            assert!(port.trim().ends_with(&host.port().to_string()), "{port}");
+            let commands =
+                (0..6).map(async |at| run(&*session, format!("echo out{at}; echo err{at} >&2; exit {at}")).await);
+            for (at, outcome) in join_all(commands).await.into_iter().enumerate() {
+                let done = outcome.unwrap();
+                assert_eq!(done.stdout, format!("out{at}\n").into_bytes());
+                assert_eq!(done.stderr, format!("err{at}\n").into_bytes());
+                assert_eq!(done.status.code(), i32::try_from(at).unwrap());
+            }
+            let done = run(&*session, "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2").await.unwrap();
+            assert_eq!((done.stdout.len(), done.stderr.len()), (3_000_000, 3_000_000));
+            session.close().await;
+        });
+    }
+    let others = || openssh.connections() + dropbear.connections() + second.connections();
+    wait::until("all connections to be closed", || others() == 0);
+}
+
+#[test]
+fn a_jump_host_that_may_not_forward_connections() {
+    let host = Setup::openssh().start();
+    for gate in [Setup::dropbear().option("-j"), Setup::openssh().option("AllowTcpForwarding no")] {
+        let gate = gate.start();
+        let said = is_kept_out(&behind(target(&host), target(&gate)), SessionErrorKind::Permission);
+        assert!(said.contains("`lab-jump` may not forward connections") && said.contains("lab-host"), "{said}");
+        gets_in(&target(&gate));
+    }
 }

@@ -2,11 +2,11 @@
 
 use broker_core::secrets::Secret;
 use broker_core::session::SessionErrorKind;
-use broker_core::session::ssh::{Credential, SshTarget};
+use broker_core::session::ssh::{Credential, SshTarget, connect};
 use broker_tests::ssh::jail::{PASSWORD, TESTER};
 use broker_tests::ssh::{Key, Kind, Server, Setup};
 
-use crate::support::{by_key, gets_in, is_kept_out, target};
+use crate::support::{block, by_key, gets_in, is_kept_out, run, target};
 
 fn with(server: &Server, credentials: Vec<Credential>) -> SshTarget {
     SshTarget { credentials, ..target(server) }
@@ -149,4 +149,49 @@ fn dropbear_takes_keys_and_passwords() {
     }
     gets_in(&tester(&server, vec![password(PASSWORD)]));
     is_kept_out(&tester(&server, vec![password("wrong")]), SessionErrorKind::Auth);
+}
+
+#[test]
+fn a_key_and_a_password_where_the_server_wants_both() {
+    let second =
+        [("password", "PasswordAuthentication yes"), ("keyboard-interactive", "KbdInteractiveAuthentication yes")];
+    for (method, option) in second {
+        let both = format!("AuthenticationMethods publickey,{method}");
+        let server = Setup::openssh().jailed().option(option).option(both).start();
+        let key = || by_key(server.key());
+        gets_in(&tester(&server, vec![key(), password(PASSWORD)]));
+        let log = server.log();
+        assert!(log.contains("Partial publickey") && log.contains(&format!("Accepted {method}")), "{log}");
+        // A stranger's key in front of it is no hindrance.
+        let stranger = Key::make(server.directory().join("stranger"), Kind::Ed25519, "");
+        gets_in(&tester(&server, vec![by_key(&stranger), key(), password(PASSWORD)]));
+        // Neither of them will do alone, nor a wrong password.
+        for credentials in [vec![key()], vec![password(PASSWORD)], vec![key(), password("hunter2")]] {
+            let last = credentials.last().cloned();
+            let said = is_kept_out(&tester(&server, credentials), SessionErrorKind::Auth);
+            let named = if matches!(last, Some(Credential::Password(_))) { "password" } else { "publickey" };
+            assert!(said.contains(named) || said.contains(method), "{method}: {said}");
+            assert!(!said.contains("hunter2") && !said.contains(PASSWORD), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_password_that_has_expired() {
+    let by_questions = Setup::openssh().jailed().option("KbdInteractiveAuthentication yes").start();
+    by_questions.jail().expire_passwords();
+    let said = is_kept_out(&tester(&by_questions, vec![password(PASSWORD)]), SessionErrorKind::Auth);
+    assert!(said.contains("expired"), "{said}");
+    // Nothing else is asked of who comes with a key, or OpenSSH's server lets in by the method `password` whom it then
+    // tells to change it.
+    let by_password = Setup::openssh().jailed().option("PasswordAuthentication yes").start();
+    by_password.jail().expire_passwords();
+    block(async {
+        let target = tester(&by_password, vec![password(PASSWORD)]);
+        let session = connect(&target).await.unwrap().session;
+        let done = run(&*session, "echo in").await.unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && done.stdout.is_empty(), "{done:?}");
+        assert!(said.contains("expired"), "{said}");
+    });
 }

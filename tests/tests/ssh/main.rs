@@ -14,4 +14,6 @@ mod login;
 mod many;
 mod reach;
 mod servers;
+mod settings;
 mod support;
+mod waits;

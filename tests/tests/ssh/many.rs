@@ -1,7 +1,9 @@
 //! Much at once.
 
+use broker_core::session::SessionErrorKind;
 use broker_core::session::ssh::connect;
-use broker_tests::conformance::session::noise;
+use broker_core::{Host, error_chain, execute_on};
+use broker_tests::conformance::session::{kind, noise};
 use broker_tests::ssh::provider::request;
 use broker_tests::ssh::{Lab, Setup};
 use futures_util::future::join_all;
@@ -86,4 +88,70 @@ fn two_hundred_hosts() {
     assert_eq!(server.connections(), HOSTS);
     drop(hosts);
     broker_tests::wait::until("the connections to be closed", || server.connections() == 0);
+}
+
+#[test]
+fn one_command_on_many_hosts_has_an_outcome_for_each() {
+    let (server, down) = (Setup::openssh().start(), Setup::openssh().prepare());
+    let lab = Lab::new();
+    let guards = [
+        lab.host(request("first", &server, server.address())),
+        lab.host(request("down", &down, down.address())),
+        lab.host(request("last", &server, server.address())),
+    ];
+    let hosts = || guards.iter().map(|guard| Host::clone(guard)).collect::<Vec<_>>();
+    block(async {
+        let line = "echo out; echo err >&2; exit 3";
+        for outcomes in [execute_on(hosts(), line).await, lab.broker().execute_on(hosts(), line).await] {
+            let names: Vec<String> = outcomes.iter().map(|(host, _)| host.label()).collect();
+            assert_eq!(names, ["first", "down", "last"]);
+            for (at, (_, outcome)) in outcomes.into_iter().enumerate() {
+                if at == 1 {
+                    let error = outcome.unwrap_err();
+                    assert_eq!(kind(&error), SessionErrorKind::Unreachable, "{}", error_chain(&error));
+                    continue;
+                }
+                let done = outcome.unwrap();
+                assert_eq!((done.stdout(), done.stderr(), done.status().code()), ("out\n".into(), "err\n".into(), 3));
+            }
+        }
+        assert!(execute_on(Vec::new(), line).await.is_empty());
+        // Those that were checked out together.
+        let request = request("together", &server, server.address()).count(3);
+        let together = lab.broker().checkout_many(request).await.unwrap();
+        for (host, outcome) in together.execute("echo $PPID").await {
+            assert!(!outcome.unwrap().check().unwrap().stdout().trim().is_empty(), "{}", host.label());
+        }
+        together.checkin().await.unwrap();
+    });
+}
+
+#[test]
+fn no_more_hosts_at_once_than_the_settings_allow() {
+    let server = Setup::openssh().start();
+    let lab = Lab::with_settings(&format!(
+        "thread_limit: 2\nssh: {{backend: {}, boot_patience: 0, agent: false, config: false}}",
+        broker_tests::ssh::backend()
+    ));
+    let guards: Vec<_> = (0..6).map(|at| lab.host(request(&format!("host-{at}"), &server, server.address()))).collect();
+    let hosts: Vec<Host> = guards.iter().map(|guard| Host::clone(guard)).collect();
+    // Each one leaves a sign while it runs, waits a while for another's, and counts them.
+    let signs = server.directory().join("signs");
+    std::fs::create_dir(&signs).unwrap();
+    let line = format!(
+        "cd '{}'; touch $$; for _ in $(seq 60); do test $(ls | wc -l) -gt 1 && break; sleep 0.05; done; ls | wc -l; \
+         sleep 0.2; rm $$",
+        signs.display()
+    );
+    block(async {
+        let counts: Vec<usize> = lab
+            .broker()
+            .execute_on(hosts, line)
+            .await
+            .into_iter()
+            .map(|(_, outcome)| outcome.unwrap().check().unwrap().stdout().trim().parse().unwrap())
+            .collect();
+        assert_eq!(counts.len(), 6);
+        assert!(counts.iter().all(|count| *count <= 2) && counts.contains(&2), "{counts:?}");
+    });
 }

@@ -1,15 +1,17 @@
 //! Getting to a server at all.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
 use broker_core::session::SessionErrorKind;
-use broker_core::session::ssh::{Families, SshLimits, SshTarget, connect};
-use broker_tests::ssh::{Flow, Setup, Wire};
+use broker_core::session::ssh::{Families, HostKeyPolicy, SshLimits, SshTarget, connect};
+use broker_tests::ssh::{Flow, Server, Setup, Wire};
 use broker_tests::wait;
 
-use crate::support::{block, gets_in, is_kept_out, output, target, target_at};
+use crate::support::{
+    backend, block, gets_in, is_kept_out, output, target, target_at, this_test, where_names_are, without_a_network,
+};
 
 /// Is kept out because the server is not reached, within a time that nobody minds.
 #[track_caller]
@@ -153,4 +155,112 @@ fn a_connection_that_nobody_waits_for_is_given_up() {
         assert_eq!(output(&*connected.session, "echo in").await, "in\n");
     });
     wait::until("the others to be gone", || server.connections() == 0);
+}
+
+/// The server by a name of it.
+fn named(server: &Server, name: &str, families: Families) -> SshTarget {
+    SshTarget { address: name.to_owned(), families, ..target(server) }
+}
+
+#[test]
+fn over_ipv6() {
+    let server = Setup::openssh().listens_at(Ipv6Addr::LOCALHOST).start();
+    // An address says by itself of which kind it is.
+    for families in [Families::Ipv4, Families::Ipv6, Families::Ipv6First] {
+        let connected = gets_in(&SshTarget { families, ..target(&server) });
+        let ends = block(output(&*connected.session, "echo $SSH_CONNECTION"));
+        assert!(ends.starts_with("::1 "), "{ends}");
+    }
+    server.stop();
+    let said = not_reached(&target(&server));
+    assert!(said.contains(&format!("`[::1]:{}` refuses connections", server.port())), "{said}");
+}
+
+#[test]
+fn a_name_with_addresses_of_both_kinds() {
+    let hosts = "127.0.0.1 both-kinds\n::1 both-kinds\n127.0.0.1 one-kind\n";
+    if where_names_are(this_test!(a_name_with_addresses_of_both_kinds), hosts) {
+        return;
+    }
+    let four = Setup::openssh().start();
+    gets_in(&named(&four, "both-kinds", Families::Ipv4));
+    gets_in(&named(&four, "both-kinds", Families::Ipv6First));
+    let said = not_reached(&named(&four, "both-kinds", Families::Ipv6));
+    assert!(said.contains("`[::1]:") && !said.contains("127.0.0.1"), "{said}");
+
+    let six = Setup::openssh().listens_at(Ipv6Addr::LOCALHOST).start();
+    gets_in(&named(&six, "both-kinds", Families::Ipv6));
+    gets_in(&named(&six, "both-kinds", Families::Ipv6First));
+    let said = not_reached(&named(&six, "both-kinds", Families::Ipv4));
+    assert!(said.contains("`127.0.0.1:") && !said.contains("::1"), "{said}");
+
+    let said = not_reached(&named(&four, "one-kind", Families::Ipv6));
+    assert!(said.contains("`one-kind` has no IPv6 address, only `127.0.0.1`"), "{said}");
+    // All that were tried are named with what they did.
+    four.stop();
+    let said = not_reached(&named(&four, "both-kinds", Families::Ipv6First));
+    let port = four.port();
+    for address in [format!("`[::1]:{port}` refuses"), format!("`127.0.0.1:{port}` refuses")] {
+        assert!(said.contains(&address), "{said}");
+    }
+}
+
+/// Takes none of the connections that are made there, and refuses none: its queue is full.
+fn mute(at: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind(at).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut held = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&at, Duration::from_millis(300)) {
+        held.push(stream);
+    }
+    (listener, held)
+}
+
+#[test]
+fn a_dead_address_does_not_hold_up_the_next() {
+    // The system puts the address first that is nearer to its own.
+    let hosts = "127.0.0.1 two-addresses\n127.0.0.9 two-addresses\n";
+    if where_names_are(this_test!(a_dead_address_does_not_hold_up_the_next), hosts) {
+        return;
+    }
+    let server = Setup::openssh().listens_at(Ipv4Addr::new(127, 0, 0, 9)).start();
+    let target = named(&server, "two-addresses", Families::Ipv4);
+    let dead = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+    let found: Vec<SocketAddr> = ("two-addresses", server.port()).to_socket_addrs().unwrap().collect();
+    assert_eq!(found, [dead, server.address()]);
+    // One that refuses, and one that does not answer.
+    gets_in(&target);
+    let _mute = mute(dead);
+    let begun = Instant::now();
+    let patient = SshLimits { connect: Duration::from_secs(150), ..SshLimits::default() };
+    gets_in(&SshTarget { limits: patient, ..target.clone() });
+    assert!(begun.elapsed() < wait::SOON, "{:?}", begun.elapsed());
+
+    server.stop();
+    let hasty = SshLimits { connect: Duration::from_millis(500), ..SshLimits::default() };
+    let said = not_reached(&SshTarget { limits: hasty, ..target });
+    let (dead, refusing) = (format!("`{dead}` does not answer within 500ms"), server.address());
+    assert!(said.contains(&dead) && said.contains(&format!("`{refusing}` refuses")), "{said}");
+}
+
+#[test]
+fn there_is_no_way_there() {
+    if without_a_network(this_test!(there_is_no_way_there)) {
+        return;
+    }
+    for (address, shown) in [("192.0.2.1", "192.0.2.1:22"), ("2001:db8::1", "[2001:db8::1]:22")] {
+        let said = not_reached(&SshTarget {
+            label: "lab-host".to_owned(),
+            address: address.to_owned(),
+            port: 22,
+            user: "nobody".to_owned(),
+            credentials: Vec::new(),
+            host_key: HostKeyPolicy::AcceptNew,
+            families: Families::default(),
+            jump: None,
+            limits: SshLimits::default(),
+            backend: backend(),
+        });
+        assert!(said.contains(&format!("there is no way to `{shown}`")), "{said}");
+    }
 }

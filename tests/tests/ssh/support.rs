@@ -1,5 +1,6 @@
 //! Connecting without a broker in between.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::Command as Process;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use broker_core::session::ssh::{Connected, Credential, Families, HostKeyPolicy, 
 use broker_core::session::{Command, ExitStatus, Output, Session, SessionError, SessionErrorKind, Streams};
 use broker_core::settings::SshBackend;
 use broker_tests::conformance::current_thread;
+use broker_tests::ssh::jail::is_root;
 use broker_tests::ssh::{Key, Server};
 use tokio::sync::mpsc;
 
@@ -41,7 +43,7 @@ pub(crate) fn target_at(server: &Server, at: SocketAddr) -> SshTarget {
     }
 }
 
-fn backend() -> SshBackend {
+pub(crate) fn backend() -> SshBackend {
     broker_tests::ssh::backend().parse().unwrap()
 }
 
@@ -106,19 +108,58 @@ pub(crate) async fn output(session: &dyn Session, line: &str) -> String {
 /// Runs the same test in a process of its own, with variables that cannot be set in this one. False in that process.
 #[track_caller]
 pub(crate) fn elsewhere(test: &str, variables: &[(&str, &std::ffi::OsStr)]) -> bool {
-    const CHILD: &str = "BROKER_TESTS_ELSEWHERE";
     if std::env::var_os(CHILD).is_some() {
         return false;
     }
+    by(Process::new(std::env::current_exe().unwrap()).envs(variables.iter().copied()), test);
+    true
+}
+
+/// The same where names have these addresses, as `/etc/hosts` has them. Needs root.
+#[track_caller]
+pub(crate) fn where_names_are(test: &str, hosts: &str) -> bool {
+    const MOUNTED: &str = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
+    if std::env::var_os(CHILD).is_some() {
+        return false;
+    }
+    assert!(is_root(), "only root can give names other addresses: run this test as root");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(hosts.as_bytes()).unwrap();
+    let mut command = Process::new("unshare");
+    command.args(["--mount", "sh", "-c", MOUNTED, "sh"]).arg(file.path());
+    by(command.arg(std::env::current_exe().unwrap()), test);
+    true
+}
+
+/// The same where there is no network, not even to this machine. Needs root.
+#[track_caller]
+pub(crate) fn without_a_network(test: &str) -> bool {
+    if std::env::var_os(CHILD).is_some() {
+        return false;
+    }
+    assert!(is_root(), "only root can do without a network: run this test as root");
+    by(Process::new("unshare").arg("--net").arg(std::env::current_exe().unwrap()), test);
+    true
+}
+
+/// Says that this process was started for one test.
+const CHILD: &str = "BROKER_TESTS_ELSEWHERE";
+
+/// Runs a test by a command that takes the arguments of the test program.
+#[track_caller]
+fn by(command: &mut Process, test: &str) {
     let (_, test) = test.split_once("::").unwrap();
-    let output = Process::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .envs(variables.iter().copied())
-        .env(CHILD, "yes")
-        .output()
-        .unwrap();
+    let output = command.args([test, "--exact", "--nocapture"]).env(CHILD, "yes").output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && printed.contains("1 passed"), "{printed}{said}");
-    true
 }
+
+/// The full name of a test, for a process that runs it alone.
+macro_rules! this_test {
+    ($name:ident) => {
+        concat!(module_path!(), "::", stringify!($name))
+    };
+}
+
+pub(crate) use this_test;

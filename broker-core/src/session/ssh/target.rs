@@ -86,6 +86,14 @@ pub struct SshLimits {
     pub keepalive: Duration,
 }
 
+impl SshLimits {
+    /// For how long the agent may think about which identities it has: it leaves most of the time for logging in with
+    /// something else.
+    pub(super) fn for_agent(&self) -> Duration {
+        self.handshake / 3
+    }
+}
+
 impl Default for SshLimits {
     fn default() -> Self {
         Self {

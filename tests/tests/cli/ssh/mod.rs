@@ -24,6 +24,9 @@ impl Lab {
         let mut env = Env::new();
         // What has just been checked out may be booting, and is waited for.
         env.set("BROKER_ssh__boot_patience", "1s");
+        if let Some(backend) = std::env::var_os(broker_tests::ssh::BACKEND_VARIABLE) {
+            env.set("BROKER_ssh__backend", backend);
+        }
         let lab = Self { env, server: setup.start() };
         lab.env.write_settings(&format!(
             "ssh:\n  host_username: {}\n  host_ssh_key_filename: {}\n",

@@ -98,6 +98,8 @@ async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, Stri
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
                 format!("there is no way to `{address}`")
             }
+            // This machine has no IPv6 address of its own.
+            io::ErrorKind::AddrNotAvailable if address.is_ipv6() => format!("there is no way to `{address}`"),
             io::ErrorKind::TimedOut => format!("`{address}` does not answer"),
             _ => format!("`{address}`: {error}"),
         }),

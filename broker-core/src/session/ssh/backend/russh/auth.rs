@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -31,6 +32,8 @@ struct Login<'a> {
     offered: MethodSet,
     /// Attempts that are left.
     left: usize,
+    /// For how long the agent may think.
+    for_agent: Duration,
 }
 
 /// What came of a credential.
@@ -62,7 +65,7 @@ pub(super) async fn log_in(
         AuthResult::Failure { remaining_methods, .. } => remaining_methods,
     };
     let at_first = names(&offered);
-    let mut login = Login { handle, user, offered, left: ATTEMPTS };
+    let mut login = Login { handle, user, offered, left: ATTEMPTS, for_agent: target.limits.for_agent() };
     let mut tried = Vec::new();
     let alone = credentials.len() == 1;
     for (index, credential) in credentials.iter().enumerate() {
@@ -161,7 +164,7 @@ impl Login<'_> {
 
     /// Tries the identities of the agent, and leaves an attempt for each of the credentials that come later.
     async fn agent(&mut self, alone: bool, later: usize) -> Outcome {
-        let (mut agent, identities) = match identities().await {
+        let (mut agent, identities) = match identities(self.for_agent).await {
             Ok(found) => found,
             Err(why) if alone => return Ok(no("agent", &why)),
             Err(_) => return Ok(Answer::Nothing),
@@ -190,7 +193,7 @@ impl Login<'_> {
     /// One identity of the agent.
     async fn agent_key(&mut self, path: &Path, public: &[u8]) -> Outcome {
         let what = format!("agent's key `{}`", path.display());
-        let (mut agent, identities) = match identities().await {
+        let (mut agent, identities) = match identities(self.for_agent).await {
             Ok(found) => found,
             Err(why) => return Ok(no(&what, &format!("only the agent can use it, and {why}"))),
         };
@@ -298,7 +301,7 @@ async fn key_file(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey
 type Agent = AgentClient<tokio::net::UnixStream>;
 
 /// The agent and the keys that it holds, or why there is nothing to be had of it.
-async fn identities() -> Result<(Agent, Vec<PublicKey>), String> {
+async fn identities(limit: Duration) -> Result<(Agent, Vec<PublicKey>), String> {
     let path = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
     let Some(path) = path else { return Err("none is running: `SSH_AUTH_SOCK` is not set".to_owned()) };
     let ask = async {
@@ -311,5 +314,6 @@ async fn identities() -> Result<(Agent, Vec<PublicKey>), String> {
         });
         Ok::<_, keys::Error>((agent, keys.collect()))
     };
-    ask.await.map_err(|_| format!("does not answer at `{}`", Path::new(&path).display()))
+    let found = tokio::time::timeout(limit, ask).await.ok().and_then(Result::ok);
+    found.ok_or_else(|| format!("does not answer at `{}`", Path::new(&path).display()))
 }

@@ -412,6 +412,13 @@ fn lost(shared: &Shared, label: &str, start: &Start, error: russh::Error) -> Ses
         (Some(why), _) => {
             SessionError::new(SessionErrorKind::Unreachable, format!("the connection to `{label}` broke: {why}"))
         }
+        (None, russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited))
+            if matches!(start, Start::Tcp { .. }) =>
+        {
+            let message =
+                format!("the SSH server of `{label}` may not forward connections: it refuses {}", what(start));
+            SessionError::new(SessionErrorKind::Permission, message)
+        }
         (None, russh::Error::ChannelOpenFailure(reason)) => {
             SessionError::new(SessionErrorKind::Unreachable, format!("`{label}` refuses {}: {reason:?}", what(start)))
         }

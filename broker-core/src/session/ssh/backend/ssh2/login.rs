@@ -7,6 +7,7 @@ use ssh2::{KeyboardInteractivePrompt, Prompt, Session};
 
 use super::super::agents_answer;
 use super::super::questions::Answers;
+use super::agent;
 use super::code::{Meaning, meaning};
 use super::handshake::{Beginning, Stop};
 use super::key_file::{self, Unusable};
@@ -196,7 +197,9 @@ impl Login<'_, '_> {
             let identities = agent.identities()?;
             Ok((agent, identities))
         };
-        ask().map_err(|_| format!("does not answer at `{}`", path.display()))
+        let answers = agent::answers(&path, self.beginning.target.limits.for_agent()).is_ok();
+        let found = if answers { ask().ok() } else { None };
+        found.ok_or_else(|| format!("does not answer at `{}`", path.display()))
     }
 
     /// Tries the identities of the agent, and leaves an attempt for each of the credentials that come later.

@@ -5,6 +5,7 @@
 //! channels one after the other, `channel.rs` is one of them, by the calls of `handle.rs`; `socket.rs` is what the thread
 //! waits for, and `ear.rs` tells whether the wait would miss something.
 
+mod agent;
 mod channel;
 mod code;
 mod ear;
