@@ -139,7 +139,7 @@ fn a_name_that_is_no_text_may_be_that_of_the_root() {
 
 #[test]
 fn a_file_system_without_modes_can_be_written() {
-    let server = without("fsetstat").start();
+    let server = Setup::openssh().sftp_without(&["fsetstat"]).start();
     let lab = Lab::new();
     let host = lab.server(&server);
     let file = server.directory().join("file");
