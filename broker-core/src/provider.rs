@@ -525,6 +525,8 @@ pub struct Found {
     pub flaw: Option<String>,
     /// Whether it is still in the making, by the provider itself: it may yet become a host without a flaw.
     pub unfinished: bool,
+    /// Facts that the provider notes for its own use, and gets back in [`Scope::known`]. They are no news to anybody.
+    pub notes: Map<String, Value>,
 }
 
 impl Found {

@@ -322,16 +322,19 @@ async fn settle_with(core: &Arc<Core>, asked: &Asked, record: &HostRecord, found
     };
     let mut wanted = record.clone();
     refresh(&mut wanted, found.facts.clone());
+    let is_news = wanted != *record;
+    wanted.facts.extend(found.notes.clone());
     if wanted == *record {
         return Ok(None);
     }
     let changed = core.change(record.clone(), |record| {
         if !matches!(record.state, HostState::Pending | HostState::Releasing) {
             refresh(record, found.facts.clone());
+            record.facts.extend(found.notes.clone());
         }
         Ok(())
     });
-    changed.await.map(Some)
+    changed.await.map(|changed| is_news.then_some(changed))
 }
 
 /// Writes down that the provider does not have a host. Returns its record, if that is news.
@@ -372,5 +375,6 @@ fn draft_of(found: &Found, provider: &str, instance: Option<&String>, endpoint: 
         ..HostRecord::new(found.broker_id.unwrap_or_else(HostId::generate), provider, HostState::Active)
     };
     record.absorb(found.facts.clone());
+    record.facts.extend(found.notes.clone());
     record
 }

@@ -119,7 +119,8 @@ fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found
     add("reported_devices", known.get("ansible_interfaces").map(|nics| json!({ "nics": nics })));
     let inventory = host.summary_fields.inventory.as_ref().map(|inventory| json!(inventory.name));
     add(facts::TOWER_INVENTORY, inventory);
-    add(facts::VERSION, version_of(host, expiry).map(Value::from));
+    let notes =
+        version_of(host, expiry).map(|version| (facts::VERSION.to_owned(), version.into())).into_iter().collect();
     let facts = facts::of_facts(told, expiry);
     let made_with = object(facts::ARGS).cloned().unwrap_or_default();
     let broker_id = made_with.get(ID).and_then(Value::as_str).and_then(|id| id.parse().ok());
@@ -143,7 +144,7 @@ fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found
         address: facts.facts.get("ip").and_then(Value::as_str).map(str::to_owned),
         ..facts
     };
-    Found { broker_id, facts, args, identity, ..Found::default() }
+    Found { broker_id, facts, args, identity, notes, ..Found::default() }
 }
 
 #[cfg(test)]

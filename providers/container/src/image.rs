@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::credentials;
 use crate::engine::Engine;
 use crate::engine::error::is_missing;
+use crate::engine::model::Image;
 use crate::request::{Pull, Spec};
 
 /// How long a pull may stand still.
@@ -76,25 +77,33 @@ async fn look_or_pull(
     progress: &(dyn Fn(String) + Sync),
 ) -> Result<Resolved, ProviderError> {
     let podman = engine.about().await?.podman;
-    if !always && let Some(found) = look(engine, &spec.image, podman).await? {
+    let platform = spec.platform.as_deref();
+    if !always && let Some(found) = look(engine, &spec.image, platform, podman).await? {
         return Ok(found);
     }
     if spec.pull == Pull::Never {
+        let of = platform.map(|platform| format!(" for platform `{platform}`")).unwrap_or_default();
         return Err(ProviderError::new(
             ErrorKind::NotFound,
-            format!("there is no image `{}` at `{}`, and `pull` is `never`", spec.image, engine.uri()),
+            format!("there is no image `{}`{of} at `{}`, and `pull` is `never`", spec.image, engine.uri()),
         ));
     }
     let target = if podman { qualified(&spec.image) } else { spec.image.clone() };
-    pull(engine, &target, spec.platform.as_deref(), progress).await?;
-    match look(engine, &target, podman).await? {
+    pull(engine, &target, platform, progress).await?;
+    match look(engine, &target, platform, podman).await? {
         Some(found) => Ok(found),
         None => Err(ProviderError::new(ErrorKind::Failed, format!("image `{target}` was pulled, and is not there"))),
     }
 }
 
-/// Looks for an image under the name as it is written, and under those that a short name can stand for.
-async fn look(engine: &Engine, name: &str, podman: bool) -> Result<Option<Resolved>, ProviderError> {
+/// Looks for an image under the name as it is written, and under those that a short name can stand for. One for another
+/// platform is none: Podman would take it all the same.
+async fn look(
+    engine: &Engine,
+    name: &str,
+    platform: Option<&str>,
+    podman: bool,
+) -> Result<Option<Resolved>, ProviderError> {
     let mut names = vec![name.to_owned()];
     if registry_of(name).is_none() {
         names.push(format!("localhost/{name}"));
@@ -104,6 +113,7 @@ async fn look(engine: &Engine, name: &str, podman: bool) -> Result<Option<Resolv
     }
     for candidate in names {
         match engine.image(&candidate).await {
+            Ok(image) if platform.is_some_and(|platform| !is_for(&image, platform)) => {}
             Ok(image) => {
                 let reference = if podman { full_name(&image.tags, &candidate) } else { None };
                 let reference = reference.unwrap_or(candidate);
@@ -114,6 +124,30 @@ async fn look(engine: &Engine, name: &str, podman: bool) -> Result<Option<Resolv
         }
     }
     Ok(None)
+}
+
+/// Whether an image is for a platform: `linux/arm64`, `linux/arm/v7`, or only one of the two words.
+fn is_for(image: &Image, platform: &str) -> bool {
+    let same = |wanted: &str, is: &str| {
+        let usual = |word: &str| match word.to_ascii_lowercase().as_str() {
+            "x86_64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            word => word.to_owned(),
+        };
+        usual(wanted) == usual(is)
+    };
+    let words: Vec<&str> = platform.split('/').collect();
+    match words.as_slice() {
+        [word] => same(word, &image.os) || same(word, &image.architecture),
+        [os, architecture] => same(os, &image.os) && same(architecture, &image.architecture),
+        // Engines leave the variant out where there is but one.
+        [os, architecture, variant] => {
+            same(os, &image.os)
+                && same(architecture, &image.architecture)
+                && (image.variant.is_empty() || same(variant, &image.variant))
+        }
+        _ => false,
+    }
 }
 
 /// The tag of an image that a short name meant: Podman finds images by the end of their names, and takes short names in

@@ -231,7 +231,7 @@ fn found_of(engine: &Engine, container: &Container, now: Option<Timestamp>) -> F
         identity,
         age: now.and_then(|now| age(&container.created, now)),
         flaw: (!state.running).then(|| format!("the container is `{}`, and does not run", state.status)),
-        unfinished: false,
+        ..Found::default()
     }
 }
 

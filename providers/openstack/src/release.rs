@@ -306,7 +306,7 @@ impl OpenStackProvider {
                 identity: identity_of(&server),
                 age: at.and_then(|now| age(server.created?, now)),
                 flaw: flaw(&server),
-                unfinished: false,
+                ..Found::default()
             });
         }
         Ok(found)

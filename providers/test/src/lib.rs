@@ -385,7 +385,7 @@ fn found(host: HostFile) -> Found {
         age: Timestamp::now().duration_since(host.made_at).try_into().ok(),
         flaw: (!host.ready).then(|| "it was never ready".to_owned()),
         args: host.args,
-        unfinished: false,
+        ..Found::default()
     }
 }
 

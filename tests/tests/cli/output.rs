@@ -163,7 +163,7 @@ fn an_error_is_one_line_with_causes_and_a_hint() {
     // Of several it says which.
     let outcome = env.broker("checkout --test-action t --fail-every 2 --count 2").exits(7);
     let made = outcome.numbers();
-    outcome.says(&format!("could not check out host {} (TestProvider ", 1 - made[0]));
+    outcome.says(&format!("could not check out host {} (TestProvider ", 3 - made[0]));
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn the_output_file_is_written_however_the_option_is_spelled() {
         fs::remove_file(env.work_path("out.json")).unwrap();
     }
     // What belongs to the command on the host is none of ours.
-    env.broker("exec 0 echo output_file=out.json").ok();
+    env.broker("exec 0 -- echo --output-file=out.json").ok();
     assert!(!env.work_path("out.json").exists());
 }
 

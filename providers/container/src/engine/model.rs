@@ -134,6 +134,7 @@ answer! {
         created: String = "Created",
         size: i64 = "Size",
         architecture: String = "Architecture",
+        variant: String = "Variant",
         os: String = "Os",
         config: ImageConfig = "Config",
     }
