@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::{Host, PIECES};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::local::{self, TreeWriter};
 use crate::session::{EntryKind, RemotePath, SessionError, SessionErrorKind, TreeEntry, TreeItem};
 
@@ -110,7 +110,9 @@ impl Host {
         self.transfer().get(from, to).await
     }
 
-    /// Copies a file or a directory to another host, through this machine's memory and not its disk.
+    /// Copies a file or a directory to another host, through this machine's memory and not its disk. To another place on
+    /// the same host it goes through a temporary folder here: an engine that sends a tree of a container does nothing
+    /// else with that until it is done.
     ///
     /// # Errors
     ///
@@ -229,6 +231,15 @@ impl<'a> Transfer<'a> {
     pub async fn copy_to(self, from: impl Into<RemotePath>, other: &Host, to: impl Into<RemotePath>) -> Result<()> {
         let from = from.into();
         let to = into_directory(to.into(), from.file_name());
+        if other.id() == self.host.id() {
+            let folder = tempfile::tempdir().map_err(|error| {
+                let message = "could not make a folder for what is copied";
+                Error::session(self.host, SessionError::new(SessionErrorKind::Local, message).source(error))
+            })?;
+            let copy = folder.path().join("copy");
+            self.host.get(from, &copy).await?;
+            return self.put(copy, to).await;
+        }
         let target = other.session().await?;
         let (mut meter, so_far) = Meter::new();
         let moving = self.host.on_session("copying files", move |session| async move {

@@ -39,7 +39,7 @@ pub fn a_transfer_tells_how_far_it_has_come<S: SessionSubject>(case: &Case<S>) {
         came_to(&told(host, async |go| go.put(&tree, there.clone()).await).await, all, 3, Some(all));
         came_to(&told(host, async |go| go.get(there.clone(), case.scratch("back")).await).await, all, 3, None);
         let copy = format!("{directory}/copy");
-        came_to(&told(host, async |go| go.copy_to(there.clone(), host, copy.clone()).await).await, all, 3, None);
+        came_to(&told(host, async |go| go.copy_to(there.clone(), host, copy.clone()).await).await, all, 3, Some(all));
         // One file.
         for (at, size) in SIZES.into_iter().enumerate() {
             let (name, size) = (format!("sub/file-{at}"), size as u64);
@@ -52,7 +52,7 @@ pub fn a_transfer_tells_how_far_it_has_come<S: SessionSubject>(case: &Case<S>) {
         // What does not go well is no end.
         let mut last = None;
         let failing = host.transfer().on_progress(|so_far| last = Some(so_far));
-        failing.put(&tree, format!("{directory}/file-1")).await.unwrap_err();
+        failing.put(&tree, format!("{directory}/file-1/below")).await.unwrap_err();
         assert!(last.is_none_or(|so_far: Transferred| so_far.bytes <= all), "{last:?}");
     });
 }
