@@ -38,6 +38,9 @@ const CHANNEL_MESSAGES: usize = 1024;
 /// After how long a channel that the server refused for want of room is asked for again, at the latest.
 const ROOM_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a server is given to forget a channel that was closed, before it is asked for another one again.
+const CLOSING: Duration = Duration::from_millis(100);
+
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -349,6 +352,7 @@ async fn open(
     label: &str,
     start: Start,
 ) -> Result<Channel, SessionError> {
+    let mut tries_alone = 5;
     let (inner, place) = loop {
         let room = shared.closed.notified();
         if shared.mixes_up_commands.load(Ordering::Relaxed) && *shared.open.lock() > 0 {
@@ -365,9 +369,16 @@ async fn open(
                 ChannelOpenFailure::AdministrativelyProhibited
                 | ChannelOpenFailure::ResourceShortage
                 | ChannelOpenFailure::ConnectFailed,
-            )) if *shared.open.lock() > 1 && !matches!(start, Start::Tcp { .. }) => {
+            )) if (*shared.open.lock() > 1 || tries_alone > 0) && !matches!(start, Start::Tcp { .. }) => {
                 // OpenSSH says `connect failed` where it has no session left.
+                let is_alone = *shared.open.lock() == 1;
                 drop(place);
+                if is_alone {
+                    // One that we have closed may be one for it yet.
+                    tries_alone -= 1;
+                    tokio::time::sleep(CLOSING).await;
+                    continue;
+                }
                 drop(tokio::time::timeout(ROOM_AGAIN, room).await);
             }
             Err(error) => return Err(lost(shared, label, &start, error)),
