@@ -328,7 +328,8 @@ impl Broker {
         self.each("checking in", records, release).await
     }
 
-    /// Lets hosts live for at least so long from now; a lease that ends later stays. Every host has its own outcome, in the order of `records`: the new record.
+    /// Lets hosts live for at least so long from now; a lease that ends later stays. Every host has its own outcome, in the
+    /// order of `records`: the new record.
     ///
     /// # Errors
     ///
@@ -549,9 +550,7 @@ impl Broker {
 
     /// Whether a living process holds the host in a guard or is making or releasing it.
     pub fn is_held(&self, record: &HostRecord) -> bool {
-        let busy = record.holding == Holding::Guarded
-            || shared::is_used(record)
-            || matches!(record.state, HostState::Pending | HostState::Releasing);
+        let busy = is_guarded(record) || matches!(record.state, HostState::Pending | HostState::Releasing);
         busy && self.core.liveness(record) != Liveness::Dead
     }
 
@@ -1016,9 +1015,13 @@ async fn extend_one(core: &Arc<Core>, record: HostRecord, wanted: &Extension) ->
     .await
 }
 
+/// Whether a guard, or somebody who shares the host, will release it.
+fn is_guarded(record: &HostRecord) -> bool {
+    record.holding == Holding::Guarded || shared::is_used(record)
+}
+
 async fn forget_one(core: &Arc<Core>, record: HostRecord, force: bool) -> Result<()> {
-    let is_guarded = record.holding == Holding::Guarded || shared::is_used(&record);
-    if is_guarded && !force && core.is_owner_busy(&record).await {
+    if is_guarded(&record) && !force && core.is_owner_busy(&record).await {
         let who = core.who(&record);
         return Err(Error::state(&record, format!("is held by {who}, which would not release it any more")));
     }

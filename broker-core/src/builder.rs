@@ -23,7 +23,8 @@ pub struct Builder {
 
 impl Builder {
     /// Has hosts that their provider calls this, in the fact `host_type`, set up and torn down as a type of the caller's
-    /// when [`Broker::checkout`] or [`Broker::checkout_many`] hands them over. [`HostGuard::special`](crate::HostGuard::special) gives the value.
+    /// when [`Broker::checkout`] or [`Broker::checkout_many`] hands them over.
+    /// [`HostGuard::special`](crate::HostGuard::special) gives the value.
     #[must_use]
     pub fn host_type<T: HostType>(mut self, name: impl Into<String>) -> Self {
         self.host_types.insert(name.into(), guard::special::<T>());

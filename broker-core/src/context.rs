@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::STOP_ALL;
@@ -64,7 +64,7 @@ pub(crate) struct Core {
     /// Once it is cancelled nothing begins any more with hosts that there are.
     pub(crate) halt: CancellationToken,
     /// How many hosts can still be made at once, whoever wants them.
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
 }
 
 impl Core {
@@ -74,9 +74,9 @@ impl Core {
         factories: Vec<Arc<dyn ProviderFactory>>,
         guardian: guardian::Choice,
     ) -> Self {
-        let at_once = settings.thread_limit().map_or(AT_ONCE, NonZeroUsize::get);
         Self {
             inventory: Inventory::open(directory.path()),
+            turns: Semaphore::new(at_once(&settings).min(Semaphore::MAX_PERMITS)),
             settings,
             directory,
             factories,
@@ -89,7 +89,6 @@ impl Core {
             steps: broadcast::channel(STEPS).0,
             stop: STOP_ALL.child_token(),
             halt: CancellationToken::new(),
-            turns: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             host_types: HashMap::new(),
         }
     }
@@ -306,20 +305,24 @@ impl Core {
     }
 
     /// Waits until one more host may be made; the turn lasts until what this returns is dropped.
-    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
-        Arc::clone(&self.turns).acquire_owned().await.ok()
+        self.turns.acquire().await.ok()
     }
 
     /// How many hosts of one call are worked on at once.
     pub(crate) fn concurrency(&self) -> usize {
-        self.settings.thread_limit().map_or(AT_ONCE, NonZeroUsize::get)
+        at_once(&self.settings)
     }
 
     /// How long a provider that was told to stop may go on before it is cut off.
     pub(crate) fn stop_grace(&self) -> Duration {
         self.settings.stop_grace()
     }
+}
+
+fn at_once(settings: &Settings) -> usize {
+    settings.thread_limit().map_or(AT_ONCE, NonZeroUsize::get)
 }
 
 impl Drop for Core {

@@ -267,7 +267,8 @@ pub(crate) struct Selection {
     /// Of these, only the hosts that a filter selects
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Option<String>,
-    /// Also the hosts that a living process holds, and those of an owner that may live (on a network file system)
+    /// Also the hosts that a living process holds, which `--all` leaves alone, and those of an owner that may live (on a
+    /// network file system)
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -246,10 +246,11 @@ impl Resolver<'_> {
     /// What to log in with.
     ///
     /// A key that is named is the only key that is offered, since a server counts every key that it refuses; the agent
-    /// is asked for that one alone then, where its file is of no use without it. A password comes after it only if somebody has given one. Where no key is named it is the
-    /// agent's identities, then the keys that `~/.ssh/config` names or the usual ones as far as they are there, then the
-    /// password: the one that was given, or the Python tool's default, which comes last since most hosts do not have it.
-    /// With `IdentitiesOnly` the agent too is asked for those that are named alone. An empty password says that there is none.
+    /// is asked for that one alone then, where its file is of no use without it. A password comes after it only if somebody
+    /// has given one. Where no key is named it is the agent's identities, then the keys that `~/.ssh/config` names or the
+    /// usual ones as far as they are there, then the password: the one that was given, or the Python tool's default, which
+    /// comes last since most hosts do not have it. With `IdentitiesOnly` the agent too is asked for those that are named
+    /// alone. An empty password says that there is none.
     fn credentials(&self, said: &ClientConfig, tokens: &Tokens<'_>) -> Vec<Credential> {
         let settings = &self.settings;
         let passphrase = || settings.host_ssh_key_passphrase.clone().filter(|text| !text.expose().is_empty());

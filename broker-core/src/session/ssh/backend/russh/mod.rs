@@ -41,6 +41,9 @@ const ROOM_AGAIN: Duration = Duration::from_millis(500);
 /// How long a server is given to forget a channel that was closed, before it is asked for another one again.
 const CLOSING: Duration = Duration::from_millis(100);
 
+/// How often it is asked again where no channel is left that it could wait for.
+const CLOSINGS: u32 = 5;
+
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -352,7 +355,7 @@ async fn open(
     label: &str,
     start: Start,
 ) -> Result<Channel, SessionError> {
-    let mut tries_alone = 5;
+    let mut tries_alone = CLOSINGS;
     let (inner, place) = loop {
         let room = shared.closed.notified();
         if shared.mixes_up_commands.load(Ordering::Relaxed) && *shared.open.lock() > 0 {
