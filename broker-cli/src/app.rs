@@ -1,5 +1,6 @@
 //! From the words of a command line to an exit status.
 
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -206,7 +207,7 @@ impl<'a> App<'a> {
     }
 
     /// The hosts that are meant. Reads the inventory, and starts nothing.
-    pub(crate) fn choose(&self, choice: &Choice) -> Result<Vec<HostRecord>, Failure> {
+    pub(crate) fn choose(&self, choice: &Choice) -> Result<Vec<Arc<HostRecord>>, Failure> {
         let snapshot = broker::inventory::read(self.broker.directory().path())?;
         // A job does what was asked, and perhaps confirmed, when it was sent off.
         let sent = self.call.job.as_ref();
@@ -238,7 +239,7 @@ impl<'a> App<'a> {
     }
 
     /// Warns of leases that end soon, and of those that have ended.
-    pub(crate) fn warn_of_leases(&self, records: &[HostRecord]) {
+    pub(crate) fn warn_of_leases<R: Borrow<HostRecord>>(&self, records: &[R]) {
         if let Some(warning) = leases::warning(records, Timestamp::now()) {
             self.console.warning(&warning);
         }

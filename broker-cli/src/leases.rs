@@ -1,5 +1,7 @@
 //! What is said of leases that end soon.
 
+use std::borrow::Borrow;
+
 use broker::inventory::HostRecord;
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,8 +12,8 @@ use crate::output;
 const SOON: SignedDuration = SignedDuration::from_mins(15);
 
 /// One line about the leases that end soon, and those that have ended, if there are any.
-pub(crate) fn warning(records: &[HostRecord], now: Timestamp) -> Option<String> {
-    let mut soon: Vec<&HostRecord> = records.iter().filter(|record| ends_soon(record, now)).collect();
+pub(crate) fn warning<R: Borrow<HostRecord>>(records: &[R], now: Timestamp) -> Option<String> {
+    let mut soon: Vec<&HostRecord> = records.iter().map(Borrow::borrow).filter(|record| ends_soon(record, now)).collect();
     soon.sort_by_key(|record| record.lease_until);
     let first = soon.first()?;
     let when = output::lease(first.lease_until, now);
@@ -20,15 +22,12 @@ pub(crate) fn warning(records: &[HostRecord], now: Timestamp) -> Option<String> 
     Some(match soon.as_slice() {
         [only] => format!(
             "the lease of {} {past}{when}; `broker extend {number} --lease TIME` gives it more",
-            labels(std::slice::from_ref(only))
+            labels(&[*only])
         ),
-        several => {
-            let hosts: Vec<HostRecord> = several.iter().copied().cloned().collect();
-            format!(
-                "leases end soon or have ended, the first {when}: {}; `broker extend HOST --lease TIME` gives more",
-                labels(&hosts)
-            )
-        }
+        several => format!(
+            "leases end soon or have ended, the first {when}: {}; `broker extend HOST --lease TIME` gives more",
+            labels(several)
+        ),
     })
 }
 

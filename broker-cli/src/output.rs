@@ -1,5 +1,6 @@
 //! All that is printed: data on standard output, everything else on standard error. Nothing else prints.
 
+use std::borrow::{Borrow, Cow};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write as _};
 
@@ -104,10 +105,14 @@ impl Console {
     }
 
     /// Whole records as JSON, an array, without all of its text in memory.
-    pub(crate) fn print_records(&self, records: &[HostRecord], secrets: Secrets) -> Result<(), CommandError> {
+    pub(crate) fn print_records<R: Borrow<HostRecord>>(
+        &self,
+        records: &[R],
+        secrets: Secrets,
+    ) -> Result<(), CommandError> {
         self.bars.suspend(|| {
             let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-            let shown = records.iter().map(|record| record.shown(secrets));
+            let shown = records.iter().map(|record| record.borrow().shown(secrets));
             let written = serde_json::Serializer::pretty(&mut out).collect_seq(shown);
             written
                 .map_err(io::Error::from)
@@ -166,14 +171,17 @@ fn indented(text: &str) -> String {
 }
 
 /// A table for people, and for `awk`: titles in capitals, two spaces between columns, a dash where there is nothing.
-pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
-    let titles: Vec<String> = titles.iter().map(|title| title.to_uppercase()).collect();
-    columns(std::iter::once(titles.as_slice()).chain(rows.iter().map(Vec::as_slice)))
+pub(crate) fn table<C: AsRef<str> + From<String>>(titles: &[&str], rows: &[impl AsRef<[C]>]) -> String {
+    let titles: Vec<C> = titles.iter().map(|title| title.to_uppercase().into()).collect();
+    columns(std::iter::once(titles.as_slice()).chain(rows.iter().map(AsRef::as_ref)))
 }
 
 /// Rows with their columns aligned.
-pub(crate) fn columns<'a>(rows: impl Iterator<Item = &'a [String]> + Clone) -> String {
-    let shown = |cell: &'a String| if cell.is_empty() { "-" } else { cell.as_str() };
+pub(crate) fn columns<'a, C: AsRef<str> + 'a>(rows: impl Iterator<Item = &'a [C]> + Clone) -> String {
+    let shown = |cell: &'a C| match cell.as_ref() {
+        "" => "-",
+        cell => cell,
+    };
     let mut widths: Vec<usize> = Vec::new();
     for row in rows.clone() {
         widths.resize(widths.len().max(row.len()), 0);
@@ -186,7 +194,10 @@ pub(crate) fn columns<'a>(rows: impl Iterator<Item = &'a [String]> + Clone) -> S
         let mut gap = 0;
         for (cell, width) in row.iter().map(shown).zip(&widths) {
             text.extend(std::iter::repeat_n(' ', gap));
-            text.extend(cell.chars().map(printable));
+            match cell.contains(char::is_control) {
+                true => text.extend(cell.chars().map(printable)),
+                false => text.push_str(cell),
+            }
             gap = width - width_of(cell) + 2;
         }
         text.push('\n');
@@ -209,19 +220,21 @@ fn cell(text: &str) -> String {
 }
 
 /// Hosts as `broker inventory` shows them, where the settings say nothing else.
-pub(crate) fn host_table(records: &[HostRecord]) -> String {
-    let now = Timestamp::now();
-    let row = |record: &HostRecord| {
-        vec![
-            record.number.to_string(),
-            record.hostname.clone().or_else(|| record.name.clone()).unwrap_or_default(),
-            record.provider.clone(),
-            record.instance.clone().unwrap_or_default(),
-            record.state.to_string(),
-            lease(record.lease_until, now),
+pub(crate) fn host_table<R: Borrow<HostRecord>>(records: &[R]) -> String {
+    fn row(record: &HostRecord, now: Timestamp) -> [Cow<'_, str>; 6] {
+        let called = record.hostname.as_deref().or(record.name.as_deref());
+        [
+            record.number.to_string().into(),
+            called.unwrap_or_default().into(),
+            record.provider.as_str().into(),
+            record.instance.as_deref().unwrap_or_default().into(),
+            record.state.as_str().into(),
+            lease(record.lease_until, now).into(),
         ]
-    };
-    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+    }
+
+    let now = Timestamp::now();
+    let rows: Vec<_> = records.iter().map(|record| row(record.borrow(), now)).collect();
     table(&["number", "hostname", "provider", "instance", "state", "lease"], &rows)
 }
 
@@ -236,8 +249,8 @@ pub(crate) fn host_lines(records: &[HostRecord]) -> String {
 }
 
 /// Whole records, as an array.
-pub(crate) fn records(records: &[HostRecord], secrets: Secrets) -> Value {
-    records.iter().map(|record| Value::Object(record.to_json(secrets))).collect()
+pub(crate) fn records<R: Borrow<HostRecord>>(records: &[R], secrets: Secrets) -> Value {
+    records.iter().map(|record| Value::Object(record.borrow().to_json(secrets))).collect()
 }
 
 /// A provider's answer, as a table, or as an array of objects.
@@ -305,7 +318,7 @@ NUMBER  HOST    S
 2       a\u{fffd}[2J\u{fffd}  y
 ";
         assert_eq!(table(&["number", "host", "s"], &rows), expected);
-        assert_eq!(table(&["a"], &[]), "A\n");
+        assert_eq!(table::<String>(&["a"], &[[]; 0]), "A\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The order of `broker inventory --sort FIELD`.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use broker::Broker;
 use broker::filter::Filter;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::error::{CommandError, Failure};
 
 /// Puts records in the order of a field; a dash before its name turns it round. Those without the field come last.
-pub(crate) fn sort(broker: &Broker, records: &mut [HostRecord], by: &str) -> Result<(), Failure> {
+pub(crate) fn sort(broker: &Broker, records: &mut [Arc<HostRecord>], by: &str) -> Result<(), Failure> {
     let (field, turned) = match by.strip_prefix('-') {
         Some(field) => (field, true),
         None => (by, false),
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn fields_put_hosts_in_order() {
-        let record = |number: u64, lease: Option<&str>, name: &str, size: Value| -> HostRecord {
+        let record = |number: u64, lease: Option<&str>, name: &str, size: Value| -> Arc<HostRecord> {
             let mut fields = json!({
                 "id": HostId::generate(), "number": number, "rev": 1, "state": "active", "at": "2026-01-01T00:00:00Z",
                 "_broker_provider": "TestProvider", "name": name, "size": size, "labels": {"team": name},
@@ -116,7 +117,7 @@ mod tests {
             if let Some(lease) = lease {
                 fields["lease_until"] = lease.into();
             }
-            serde_json::from_value(fields).unwrap()
+            Arc::new(serde_json::from_value(fields).unwrap())
         };
         let records = [
             record(0, Some("2026-01-01T00:00:00.5Z"), "b", json!(9)),

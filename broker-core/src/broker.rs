@@ -491,7 +491,7 @@ impl Broker {
     pub async fn from_inventory(&self, filter: Option<&str>) -> Result<Vec<Host>> {
         let choice = Choice { all: true, filter: filter.map(str::to_owned), ..Choice::default() };
         let chosen = self.choose(&choice).await?;
-        Ok(chosen.records.into_iter().map(|record| self.host(record)).collect())
+        Ok(chosen.records.into_iter().map(|record| self.host(Arc::unwrap_or_clone(record))).collect())
     }
 
     /// A host out of the inventory, by its number, id, name or hostname.
@@ -502,7 +502,7 @@ impl Broker {
     pub async fn find(&self, word: &str) -> Result<Host> {
         let choice = Choice { hosts: vec![word.to_owned()], ..Choice::default() };
         let record = self.choose(&choice).await?.records.pop().ok_or(Error::Closed)?;
-        Ok(self.host(record))
+        Ok(self.host(Arc::unwrap_or_clone(record)))
     }
 
     /// The host of a record.
@@ -532,13 +532,11 @@ impl Broker {
             true => snapshot.records,
             false => select(&snapshot.records, &choice.hosts)?.into_iter().map(Arc::clone).collect(),
         };
-        let records: Vec<HostRecord> = records.into_iter().map(Arc::unwrap_or_clone).collect();
         let Some(filter) = filter else { return Ok(Chosen { records, warnings }) };
         let views: Vec<_> = records.iter().map(|record| record.to_json(Secrets::Shown)).collect();
         let selection = filter.select(&views, self.fields(), Timestamp::now())?;
         warnings.extend(selection.notes.iter().map(ToString::to_string));
-        let mut records: Vec<_> = records.into_iter().map(Some).collect();
-        let chosen = selection.indices.iter().filter_map(|index| records.get_mut(*index)?.take());
+        let chosen = selection.indices.iter().filter_map(|index| records.get(*index).cloned());
         Ok(Chosen { records: chosen.collect(), warnings })
     }
 
@@ -603,7 +601,7 @@ pub struct Choice {
 #[derive(Debug, Clone, Default)]
 pub struct Chosen {
     /// Their records, by number where all were meant, else in the order in which they were named.
-    pub records: Vec<HostRecord>,
+    pub records: Vec<Arc<HostRecord>>,
     /// What a person should know about the inventory and the filter.
     pub warnings: Vec<String>,
 }

@@ -1,5 +1,7 @@
 //! `broker checkout`
 
+use std::sync::Arc;
+
 use broker::{CheckoutFailure, Choice, FailureCause, Host};
 
 use super::{hosts, request, resolve};
@@ -68,6 +70,7 @@ fn decide(app: &App<'_>, number: u64) -> Result<(), Failure> {
     if !app.wants(&format!("The checkout failed and left `{label}`. Check it in?"))? {
         return Ok(());
     }
+    let records = records.into_iter().map(Arc::unwrap_or_clone).collect();
     for (record, outcome) in app.settle(1, async { Ok(app.broker.checkin(records).await?) })? {
         outcome?;
         app.console.note(&format!("{} ({}): checked in", record.number, record.label()));

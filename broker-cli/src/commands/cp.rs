@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use broker::inventory::{HostRecord, select};
 use broker::session::{Command, RemotePath};
@@ -85,7 +86,7 @@ pub(super) fn run(app: &App<'_>, options: &Cp) -> Outcome {
     Ok(0)
 }
 
-fn find(broker: &Broker, records: &[HostRecord], place: &Place) -> Result<Found, Failure> {
+fn find(broker: &Broker, records: &[Arc<HostRecord>], place: &Place) -> Result<Found, Failure> {
     match place {
         Place::Here(path) => Ok(Found::Here(path.clone())),
         Place::There { host, path } => {
@@ -95,7 +96,7 @@ fn find(broker: &Broker, records: &[HostRecord], place: &Place) -> Result<Found,
             })?;
             // One word selects one host, or none and an error.
             let record = found.into_iter().next().ok_or(Error::Closed)?;
-            Ok(Found::There(broker.host(record.clone()), path.clone()))
+            Ok(Found::There(broker.host(HostRecord::clone(record)), path.clone()))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 use broker::inventory::{self, Holding, HostRecord, HostState};
 use broker::provider::{ProviderInfo, Scope};
@@ -51,16 +52,16 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
 }
 
 /// Says which hosts nobody is at work on any more, although it looks like it.
-fn tell_what_was_left(app: &App<'_>, records: &[HostRecord]) {
+fn tell_what_was_left(app: &App<'_>, records: &[Arc<HostRecord>]) {
     let mut dead = HashMap::new();
-    let mut is_left = |record: &&HostRecord| {
+    let mut is_left = |record: &&Arc<HostRecord>| {
         let in_hand =
             record.holding == Holding::Guarded || matches!(record.state, HostState::Pending | HostState::Releasing);
         // Many hosts have the same owner.
         let Some(owner) = record.owner.as_ref().filter(|_| in_hand) else { return false };
         *dead.entry(owner.run).or_insert_with(|| !app.broker.is_held(record))
     };
-    let left: Vec<HostRecord> = records.iter().filter(|record| is_left(record)).cloned().collect();
+    let left: Vec<&HostRecord> = records.iter().filter(&mut is_left).map(AsRef::as_ref).collect();
     if !left.is_empty() {
         let (count, labels) = (hosts(left.len()), labels(&left));
         app.console.note(&format!("left behind by a process that has ended: {count}, {labels}"));
@@ -95,7 +96,7 @@ fn sync(app: &App<'_>, target: &SyncTarget) -> Result<(), crate::error::Failure>
 }
 
 /// Whole records below their numbers.
-fn by_number(app: &App<'_>, records: &[HostRecord]) -> Value {
+fn by_number(app: &App<'_>, records: &[Arc<HostRecord>]) -> Value {
     let entries = records.iter().map(|record| {
         let mut fields = record.to_json(app.secrets());
         fields.shift_remove("number");
@@ -104,7 +105,7 @@ fn by_number(app: &App<'_>, records: &[HostRecord]) -> Value {
     Value::Object(entries.collect::<Map<_, _>>())
 }
 
-fn table(app: &App<'_>, records: &[HostRecord]) -> String {
+fn table(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
     let fields = app.broker.settings().inventory_fields();
     if fields.is_empty() {
         return output::host_table(records);
@@ -115,12 +116,12 @@ fn table(app: &App<'_>, records: &[HostRecord]) -> String {
 }
 
 /// Number and name alone, without titles.
-fn list(app: &App<'_>, records: &[HostRecord]) -> String {
+fn list(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
     let rows = rows(app, records, &[app.broker.settings().inventory_list_vars()]);
     output::columns(rows.iter().map(Vec::as_slice))
 }
 
-fn rows(app: &App<'_>, records: &[HostRecord], expressions: &[&FieldExpression]) -> Vec<Vec<String>> {
+fn rows(app: &App<'_>, records: &[Arc<HostRecord>], expressions: &[&FieldExpression]) -> Vec<Vec<String>> {
     let infos = app.broker.providers();
     let actions_of = |provider: &str| -> Vec<&str> {
         let info = infos.iter().find(|info: &&&ProviderInfo| info.name == provider);

@@ -16,6 +16,9 @@ mod reap;
 mod shell;
 mod version;
 
+use std::borrow::Borrow;
+use std::sync::Arc;
+
 use broker::inventory::{HostRecord, args_to_json};
 use broker::{ArgValue, Args, Error, HostRequest, RequestError, ResolvedRequest, args_file};
 use serde_json::{Value, json};
@@ -133,9 +136,9 @@ fn label(record: &HostRecord) -> String {
 }
 
 /// Some hosts, in words.
-pub(crate) fn labels(records: &[HostRecord]) -> String {
+pub(crate) fn labels<R: Borrow<HostRecord>>(records: &[R]) -> String {
     const ENOUGH: usize = 10;
-    let shown: Vec<String> = records.iter().take(ENOUGH).map(label).collect();
+    let shown: Vec<String> = records.iter().take(ENOUGH).map(|record| label(record.borrow())).collect();
     match records.len().saturating_sub(ENOUGH) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -194,7 +197,8 @@ fn about(verb: &str, record: &HostRecord, error: Error) -> CommandError {
 
 /// The hosts that a selection means. Of all of them, those that a living process holds are left alone.
 fn selected(app: &App<'_>, selection: &Selection) -> Result<Vec<HostRecord>, Failure> {
-    let mut records = app.choose(&selection.choice()?)?;
+    let chosen = app.choose(&selection.choice()?)?;
+    let mut records: Vec<HostRecord> = chosen.into_iter().map(Arc::unwrap_or_clone).collect();
     if selection.all && !selection.force {
         let held: Vec<HostRecord> = records.extract_if(.., |record| app.broker.is_held(record)).collect();
         if !held.is_empty() {

@@ -1,6 +1,7 @@
 //! `broker shell`
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use broker::Choice;
 use broker::session::Command;
@@ -23,5 +24,5 @@ pub(super) fn run(app: &App<'_>, options: &Shell) -> Outcome {
     let how = if is_terminal { "-l" } else { "-s" };
     let mut command = Command::words(["/bin/sh", "-c", SHELL, "sh", how]);
     command.pty = is_terminal.then(exec::pty);
-    exec::attached(app, record, command, true, &mut None)
+    exec::attached(app, Arc::unwrap_or_clone(record), command, true, &mut None)
 }

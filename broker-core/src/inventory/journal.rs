@@ -85,8 +85,8 @@ impl Header {
 /// Reads the first line of a text, and tells how long it is with its newline. `None` for what an unfinished first line
 /// leaves: that is as good as no file.
 pub(super) fn split_header(path: &Path, text: &[u8]) -> Result<Option<(Header, usize)>, InventoryError> {
-    match text.iter().position(|byte| *byte == b'\n') {
-        Some(end) => Ok(Some((Header::parse(path, text.get(..end).unwrap_or_default())?, end + 1))),
+    match first_line_end(text) {
+        Some(end) => Ok(Some((Header::parse(path, text.get(..end - 1).unwrap_or_default())?, end))),
         None if text.starts_with(BEGINNING) || BEGINNING.starts_with(text) => Ok(None),
         None => Err(InventoryError::NotAnInventory { path: path.to_owned() }),
     }
@@ -132,6 +132,11 @@ fn id_of(text: &[u8]) -> Option<HostId> {
     std::str::from_utf8(id).ok()?.parse().ok()
 }
 
+/// Where the first line of a text ends, its newline included.
+pub(super) fn first_line_end(text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1)
+}
+
 /// The complete lines of a text.
 pub(super) fn complete(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
@@ -169,52 +174,22 @@ impl Contents {
 
     /// Reads lines that follow those read so far. `text` holds complete lines.
     pub(super) fn absorb(&mut self, text: &[u8]) {
-        let lines = lines(text);
-        let mut newest = HashSet::with_capacity(lines.len());
-        let mut last: Option<(u64, u64, Timestamp)> = None;
-        let mut highest = None;
-        let mut damaged = Vec::new();
-        let mut numbers_lost = 0;
-        for (index, line) in lines.iter().enumerate().rev() {
-            if line.is_empty() || id_of(line).is_some_and(|id| newest.contains(&id)) {
-                continue;
-            }
-            let Some((record, high, live)) = parse_line(line) else {
-                numbers_lost += u64::from(last.is_none());
-                let line_number = self.lines + index as u64 + 2;
-                damaged.push(Damaged { line: line_number, text: line.to_vec() });
-                continue;
-            };
-            if last.is_none() {
-                last = Some((high, live, record.at));
-            }
-            if !newest.insert(record.id) {
-                continue;
-            }
-            let id = record.id;
-            let now = (record.state != HostState::Gone).then(|| Arc::new(record));
-            highest = highest.max(now.as_ref().map(|record| record.number));
-            let is_there = now.is_some();
-            let was_there = self.records.insert(id, now).flatten().is_some();
-            if self.whole {
-                self.live = self.live + u64::from(is_there) - u64::from(was_there);
-            }
+        let mut newest = self.newest();
+        newest.take(text);
+        newest.finish();
+    }
+
+    /// Begins to read lines that follow those read so far, the last ones first.
+    pub(super) fn newest(&mut self) -> Newest<'_> {
+        Newest {
+            contents: self,
+            seen: HashSet::new(),
+            last: None,
+            highest: None,
+            lines: 0,
+            damaged: Vec::new(),
+            numbers_lost: 0,
         }
-        if let Some((high, live, at)) = last {
-            self.high = Some(high);
-            self.last_at = Some(at);
-            if !self.whole {
-                self.live = live;
-            }
-        }
-        // A line that cannot be read may have given a number away.
-        if numbers_lost > 0 {
-            self.high = Some(self.high.map_or(numbers_lost - 1, |high| high.saturating_add(numbers_lost)));
-        }
-        self.high = self.high.max(highest);
-        self.lines += lines.len() as u64;
-        damaged.reverse();
-        self.damaged.extend(damaged);
     }
 
     /// Reads as little as tells where the journal stands: the last line that can be read, and what follows it. `false`
@@ -364,6 +339,79 @@ impl Contents {
             1 => format!("line {first} of `{path}` is damaged and left out"),
             count => format!("{count} lines of `{path}` are damaged and left out, the first is line {first}"),
         })
+    }
+}
+
+/// Reads lines from the last one back to the first, so that only the newest line of each host has to be understood.
+pub(super) struct Newest<'a> {
+    contents: &'a mut Contents,
+    seen: HashSet<HostId>,
+    /// What the last line that can be read says: `high`, `live` and its time.
+    last: Option<(u64, u64, Timestamp)>,
+    /// The highest number of a host that is there.
+    highest: Option<u64>,
+    lines: u64,
+    /// Their lines count from the end.
+    damaged: Vec<Damaged>,
+    /// How many lines that cannot be read come after the last one that can.
+    numbers_lost: u64,
+}
+
+impl Newest<'_> {
+    /// Reads the lines before those taken so far. `text` holds complete lines.
+    pub(super) fn take(&mut self, text: &[u8]) {
+        for line in lines(text).into_iter().rev() {
+            self.lines += 1;
+            if line.is_empty() || id_of(line).is_some_and(|id| self.seen.contains(&id)) {
+                continue;
+            }
+            let Some((record, high, live)) = parse_line(line) else {
+                self.numbers_lost += u64::from(self.last.is_none());
+                self.damaged.push(Damaged { line: self.lines, text: line.to_vec() });
+                continue;
+            };
+            if self.last.is_none() {
+                self.last = Some((high, live, record.at));
+            }
+            if self.seen.insert(record.id) {
+                self.add(record);
+            }
+        }
+    }
+
+    fn add(&mut self, record: HostRecord) {
+        let id = record.id;
+        let now = (record.state != HostState::Gone).then(|| Arc::new(record));
+        self.highest = self.highest.max(now.as_ref().map(|record| record.number));
+        let contents = &mut *self.contents;
+        let is_there = now.is_some();
+        let was_there = contents.records.insert(id, now).flatten().is_some();
+        if contents.whole {
+            contents.live = contents.live + u64::from(is_there) - u64::from(was_there);
+        }
+    }
+
+    /// Adds what the lines say together to what was known before them.
+    pub(super) fn finish(self) {
+        let Self { contents, last, highest, lines, mut damaged, numbers_lost, .. } = self;
+        if let Some((high, live, at)) = last {
+            contents.high = Some(high);
+            contents.last_at = Some(at);
+            if !contents.whole {
+                contents.live = live;
+            }
+        }
+        // A line that cannot be read may have given a number away.
+        if numbers_lost > 0 {
+            contents.high = Some(contents.high.map_or(numbers_lost - 1, |high| high.saturating_add(numbers_lost)));
+        }
+        contents.high = contents.high.max(highest);
+        damaged.reverse();
+        // The header is the first line.
+        let behind_last = contents.lines + lines + 2;
+        damaged.iter_mut().for_each(|damaged| damaged.line = behind_last - damaged.line);
+        contents.damaged.extend(damaged);
+        contents.lines += lines;
     }
 }
 

@@ -20,6 +20,8 @@ const NEXT: &str = "inventory.jsonl.new";
 
 /// How many bytes are read at first from the end of a journal.
 const TAIL: u64 = 16 * 1024;
+/// How many bytes of a journal are read at once.
+const PIECE: u64 = 256 * 1024;
 /// How many bytes before the offset are compared to tell whether the file is still the one that was read.
 const FINGERPRINT: usize = 256;
 
@@ -62,29 +64,45 @@ impl Known {
     /// Reads a journal. `None` where not even its first line is complete.
     fn read(file: File, path: &Path, need: Need) -> Result<Option<Self>, InventoryError> {
         match need {
-            Need::Whole => Self::read_whole(file, path),
+            Need::Whole => Self::read_whole(file, path, PIECE),
             Need::Tail => Self::read_tail(file, path),
         }
     }
 
-    fn read_whole(file: File, path: &Path) -> Result<Option<Self>, InventoryError> {
-        let text = read_range(&file, 0, u64::MAX).map_err(|error| InventoryError::read(path, error))?;
-        let Some((contents, end)) = Contents::parse(path, &text)? else { return Ok(None) };
-        let mut known = Self { file, offset: 0, fingerprint: Vec::new(), contents };
-        known.advance(text.get(..end).unwrap_or_default());
+    /// Reads it piece by piece from its end, so that its text is never in memory as a whole.
+    fn read_whole(file: File, path: &Path, piece: u64) -> Result<Option<Self>, InventoryError> {
+        let failed = |error| InventoryError::read(path, error);
+        let Some((header, length, begin)) = read_header(&file, path)? else { return Ok(None) };
+        let mut known = Self { file, offset: begin, fingerprint: Vec::new(), contents: Contents::new(header, true) };
+        let mut newest = known.contents.newest();
+        let mut last_bytes = None;
+        let (mut end, mut reach) = (length, piece);
+        while end > begin {
+            let from = end.saturating_sub(reach).max(begin);
+            let text = read_range(&known.file, from, end).map_err(failed)?;
+            // The line that a piece begins in belongs to the piece before it.
+            let skipped = if from == begin { Some(0) } else { journal::first_line_end(&text) };
+            let Some(skipped) = skipped.filter(|skipped| from + (*skipped as u64) < end) else {
+                reach *= 4;
+                continue;
+            };
+            let stop = journal::complete(&text).len();
+            newest.take(text.get(skipped..stop).unwrap_or_default());
+            last_bytes.get_or_insert_with(|| (from, text.get(..stop).unwrap_or_default().to_vec()));
+            (end, reach) = (from + skipped as u64, piece);
+        }
+        newest.finish();
+        if let Some((from, text)) = last_bytes {
+            known.offset = from;
+            known.advance(&text);
+        }
         Ok(Some(known))
     }
 
     /// Reads the first line and the last, however much there is in between.
     fn read_tail(file: File, path: &Path) -> Result<Option<Self>, InventoryError> {
         let failed = |error| InventoryError::read(path, error);
-        let length = file.metadata().map_err(failed)?.len();
-        let mut text = read_range(&file, 0, TAIL).map_err(failed)?;
-        if !text.contains(&b'\n') {
-            text = read_range(&file, 0, length).map_err(failed)?;
-        }
-        let Some((header, begin)) = journal::split_header(path, &text)? else { return Ok(None) };
-        let begin = begin as u64;
+        let Some((header, length, begin)) = read_header(&file, path)? else { return Ok(None) };
         let mut known = Self { file, offset: begin, fingerprint: Vec::new(), contents: Contents::new(header, false) };
         let mut reach = TAIL;
         loop {
@@ -392,6 +410,18 @@ impl Transaction<'_> {
     }
 }
 
+/// The first line of a journal, how long the journal is, and where its second line begins.
+fn read_header(file: &File, path: &Path) -> Result<Option<(Header, u64, u64)>, InventoryError> {
+    let failed = |error| InventoryError::read(path, error);
+    let length = file.metadata().map_err(failed)?.len();
+    let mut text = read_range(file, 0, TAIL).map_err(failed)?;
+    if !text.contains(&b'\n') {
+        text = read_range(file, 0, length).map_err(failed)?;
+    }
+    let header = journal::split_header(path, &text)?;
+    Ok(header.map(|(header, begin)| (header, length, begin as u64)))
+}
+
 /// The bytes of a file from one offset up to another, or to its end.
 fn read_range(mut file: &File, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len().min(to).saturating_sub(from);
@@ -399,4 +429,49 @@ fn read_range(mut file: &File, from: u64, to: u64) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(from))?;
     file.take(length).read_to_end(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::id::HostId;
+
+    #[test]
+    fn pieces_of_any_size_add_up_to_the_whole() {
+        let mut contents = Contents::new(Header::new(None), true);
+        let mut text = contents.compact_text();
+        let draft = |error: &str| -> HostRecord {
+            let id = HostId::generate();
+            let at = "2026-01-01T00:00:00Z";
+            let fields = json!({"id": id, "number": 0, "rev": 0, "state": "active", "at": at, "error": error,
+                "_broker_provider": "Test"});
+            serde_json::from_value(fields).unwrap()
+        };
+        let now = Timestamp::now();
+        let drafts = vec![draft("a"), draft(&"long ".repeat(1000)), draft("c")];
+        let added = contents.add(drafts, now, &mut text).unwrap();
+        text.extend_from_slice(b"damaged\n\n");
+        let renamed = HostRecord { name: Some("renamed".to_owned()), ..added[0].clone() };
+        contents.update(renamed, now, &mut text).unwrap();
+        text.extend_from_slice(b"damaged as well\n");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(JOURNAL);
+        for torn in ["", "{\"id\":", &"torn".repeat(100)] {
+            let text = [text.as_slice(), torn.as_bytes()].concat();
+            fs::write(&path, &text).unwrap();
+            let (expected, end) = Contents::parse(&path, &text).unwrap().unwrap();
+            for piece in [1, 2, 7, 64, 300, 5000, PIECE] {
+                let known = Known::read_whole(File::open(&path).unwrap(), &path, piece).unwrap().unwrap();
+                let (offset, contents) = (usize::try_from(known.offset).unwrap(), known.contents);
+                assert_eq!(offset, end, "{piece}");
+                assert!(text[..end].ends_with(&known.fingerprint) && !known.fingerprint.is_empty(), "{piece}");
+                assert_eq!(format!("{:?}", contents.living()), format!("{:?}", expected.living()), "{piece}");
+                assert_eq!(contents.damage_report(&path), expected.damage_report(&path), "{piece}");
+                assert_eq!(contents.lines(), expected.lines(), "{piece}");
+                assert!(contents.damaged().eq(expected.damaged()), "{piece}");
+            }
+        }
+    }
 }
