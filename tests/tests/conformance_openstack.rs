@@ -233,7 +233,4 @@ impl ProviderSubject for OpenStack {
 
 broker_tests::provider_conformance!(OpenStack);
 broker_tests::provider_conformance_over_the_wire!(OpenStack);
-broker_tests::core_conformance!(
-    OpenStack,
-    ignored = "it shows more of the core than of OpenStack, and takes the services long: `cargo xtask test openstack`"
-);
+broker_tests::core_conformance!(OpenStack);

@@ -116,26 +116,11 @@ impl Gate {
     }
 }
 
-/// Who filters by this word wants the tests of the OpenStack lab too that are marked as ignored, and left out by all others:
-/// on servers they take long, and they show more of the core than of OpenStack.
-const LAB: &str = "openstack";
-
-fn wants_ignored(filter: Option<&str>) -> bool {
-    filter.is_some_and(|filter| filter.contains(LAB))
-}
-
-/// Whether any test that is to run needs the OpenStack lab, as its program's name says. The whole run leaves these out: they
-/// would take half as long again.
+/// Whether any test that is to run needs the OpenStack lab, as its program's name says.
 fn wants_openstack(workspace: &Workspace, filter: Option<&str>) -> bool {
-    if which("cargo-nextest").is_none() {
-        // `cargo test` runs all there is.
-        return true;
-    }
-    let Some(filter) = filter else {
-        say("left out: the tests of the OpenStack lab, which `cargo xtask test openstack` runs");
-        return false;
-    };
-    if filter.contains(LAB) {
+    // `cargo test` runs all there is.
+    let Some(filter) = filter.filter(|_| which("cargo-nextest").is_some()) else { return true };
+    if filter.contains("openstack") {
         return true;
     }
     match listed(workspace, &expression(workspace, filter)) {
@@ -181,9 +166,6 @@ fn tests(workspace: &Workspace, filter: Option<&str>, has_lab: bool) -> Result<C
         if !expressions.is_empty() {
             cargo.args(["-E", &expressions.join(" and ")]);
         }
-        if wants_ignored(filter) {
-            cargo.args(["--run-ignored", "all"]);
-        }
         if std::io::stderr().is_terminal() {
             cargo.arg("--color=always");
         }
@@ -194,9 +176,6 @@ fn tests(workspace: &Workspace, filter: Option<&str>, has_lab: bool) -> Result<C
         .args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
         .args(FEATURES)
         .args(filter);
-    if wants_ignored(filter) {
-        cargo.args(["--", "--include-ignored"]);
-    }
     counted(&mut cargo, Prints::ToStdout, std::io::stdout())
 }
 
@@ -291,13 +270,6 @@ mod tests {
         let one_failed = "echo 'Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped' >&2; exit 100";
         assert_eq!(shell(one_failed, Prints::ToStderr), Ok(Tally { passed: 2, failed: 1, skipped: 0 }));
         assert!(shell("exit 101", Prints::ToStdout).is_err(), "does not compile");
-    }
-
-    #[test]
-    fn what_takes_long_is_run_for_those_who_ask_for_it() {
-        for (filter, wanted) in [(None, false), (Some("tower"), false), (Some("openstack"), true)] {
-            assert_eq!(wants_ignored(filter), wanted, "{filter:?}");
-        }
     }
 
     #[test]

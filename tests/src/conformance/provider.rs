@@ -223,12 +223,11 @@ macro_rules! provider_conformance {
 }
 
 /// Makes a test of every other case, in the module that it is called in: what the core makes of a provider that does what
-/// the cases of `provider_conformance` are about. Where hosts cost much, `ignored` says why they are left to those who ask
-/// for them.
+/// the cases of `provider_conformance` are about.
 #[macro_export]
 macro_rules! core_conformance {
-    ($subject:ty $(, ignored = $why:literal)?) => {
-        $crate::conformance_tests! { $subject $(, ignored = $why)? =>
+    ($subject:ty) => {
+        $crate::conformance_tests! { $subject =>
             life::ten_at_once,
             trouble::all_or_nothing_leaves_nothing,
             trouble::a_named_batch_is_all_or_nothing,
@@ -298,18 +297,14 @@ macro_rules! conformance_tests {
     ($subject:ty => $($about:ident::$name:ident,)*) => {
         $( $crate::conformance_test! { $subject => $about::$name } )*
     };
-    ($subject:ty, ignored = $why:literal => $($about:ident::$name:ident,)*) => {
-        $( $crate::conformance_test! { #[ignore = $why] $subject => $about::$name } )*
-    };
 }
 
 /// Makes a test of one case of the provider suite.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! conformance_test {
-    ($(#[$mark:meta])? $subject:ty => $about:ident::$name:ident) => {
+    ($subject:ty => $about:ident::$name:ident) => {
         #[test]
-        $(#[$mark])?
         fn $name() {
             let test = concat!(module_path!(), "::", stringify!($name));
             $crate::conformance::run::<$subject>(test, $crate::conformance::provider::$about::$name);
