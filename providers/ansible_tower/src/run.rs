@@ -16,7 +16,7 @@ use crate::tree::{self, Ran};
 use crate::{TowerProvider, about};
 
 /// How long a job that was told to stop may take to do so. Seconds have been seen.
-const STOPPING: Duration = Duration::from_secs(120);
+pub(crate) const STOPPING: Duration = Duration::from_secs(120);
 
 /// How long the nodes of a workflow are not looked at again, so that a workflow of seconds costs no more.
 const NODES: Duration = Duration::from_secs(3);
