@@ -181,7 +181,7 @@ impl TowerProvider {
         let page: Page<User> = self.client.get("me/").await?;
         page.results.into_iter().next().ok_or_else(|| {
             let place = self.client.base().to_owned();
-            CallError::Strange(Strange { place, why: "does not say who this user is".to_owned() })
+            CallError::Strange(Strange { place, why: "does not say who this user is".to_owned(), is_whole: true })
         })
     }
 

@@ -106,7 +106,7 @@ impl TowerProvider {
             match self.client.get_once::<Job>(&id.path()).await {
                 Ok(job) if job.status.is_over() => return Ok(Arc::new(job)),
                 Err(error) if error.is_missing() => return Ok(Arc::new(gone(id))),
-                Err(error) if !error.may_pass() && error.status() != Some(403) => return Err(about(error, id, doing)),
+                Err(error) if !error.may_pass() && !error.may_be_glitch() => return Err(about(error, id, doing)),
                 _ => {}
             }
             if Instant::now() >= deadline {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::api::job::{Job, JobId};
 use crate::api::template::Kind;
-use crate::client::{CallError, Client, PAGE, Page};
+use crate::client::{CallError, Client, GLITCH, PAGE, Page};
 
 /// The first pause before a job is looked at.
 const FIRST: Duration = Duration::from_millis(300);
@@ -162,8 +162,13 @@ impl Watch {
             }
             Err(error) => {
                 let since = *watched.trouble.get_or_insert(now);
-                // A service under load has been seen to refuse what it allows before and after.
-                if (error.may_pass() || error.status() == Some(403)) && now.duration_since(since) < patience.outage {
+                // A job that was launched can be seen: a refusal of that is no last word.
+                let outage = match error.may_pass() || error.status() == Some(403) {
+                    true => patience.outage,
+                    false if error.may_be_glitch() => patience.outage.min(GLITCH),
+                    false => Duration::ZERO,
+                };
+                if now.duration_since(since) < outage {
                     tracing::debug!(%job, ?error, "the job cannot be looked at just now.");
                     return;
                 }
