@@ -42,7 +42,8 @@ impl TowerProvider {
         };
         let inventories = inventory::all(&self.client).await.map_err(doing)?;
         let is_meant = |inventory: &Inventory| user.as_ref().is_none_or(|user| inventory.name.contains(user.as_str()));
-        let meant = inventories.into_iter().filter(is_meant).filter(|inventory| inventory.total_hosts > 0);
+        // How many hosts one has the service counts later than it takes them in.
+        let meant = inventories.into_iter().filter(is_meant);
         let asked = meant.map(|inventory| {
             let client = self.client.clone();
             async move { inventory::hosts(&client, inventory.id).await }
