@@ -187,6 +187,8 @@ pub(crate) async fn nodes(client: &Client, workflow_job: u64) -> Result<Vec<Node
 /// The events of a job that say that something failed, in the order in which they happened.
 pub(crate) async fn failed_events(client: &Client, job: u64) -> Result<Vec<Event>, CallError> {
     client.all(&format!("jobs/{job}/job_events/?failed=true&order_by=counter")).await
+    /// Whose node it is.
+    pub(crate) workflow_job: u64,
 }
 
 /// What a job has printed, without colours.
@@ -243,6 +245,12 @@ mod tests {
 
     #[test]
     fn nodes_that_did_not_run_have_no_job() {
+/// The nodes of several workflow jobs.
+pub(crate) async fn nodes_of(client: &Client, workflow_jobs: &[u64]) -> Result<Vec<Node>, CallError> {
+    let ids: Vec<String> = workflow_jobs.iter().map(u64::to_string).collect();
+    client.all(&format!("workflow_job_nodes/?workflow_job__in={}&order_by=id", ids.join(","))).await
+}
+
         let text = r#"[{"id": 1, "job": 3, "do_not_run": false, "summary_fields": {"job": {"id": 3, "name": "jt-deploy",
             "status": "successful", "failed": false, "elapsed": 3.4, "type": "job"}}},
             {"id": 159, "job": null, "do_not_run": true, "summary_fields": {"unified_job_template": {"id": 10, "name": "x"}}}]"#;
