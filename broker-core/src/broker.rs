@@ -49,9 +49,6 @@ const GUARD_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The argument in a record that says what asked for the host.
 pub(crate) const ORIGIN_ARGUMENT: &str = "_broker_origin";
 
-/// How long undoing a checkout that was cut off may hold up its caller.
-const UNDO_LIMIT: Duration = Duration::from_secs(60);
-
 /// Checks hosts out and in. Cheap to clone; clones are the same broker.
 ///
 /// All methods can be called on any runtime, or on none: the work is done on Broker's own engine. Dropping the future
@@ -966,7 +963,7 @@ async fn run_action(core: Arc<Core>, batch: Batch<Host>, cancel: CancellationTok
         let record = draft(&order, &batch, &endpoint, &owner);
         engine::undo(batch.provider.as_ref(), &record, batch.provider.settle_time(&record)).await
     };
-    match tokio::time::timeout(UNDO_LIMIT, undone).await {
+    match tokio::time::timeout(engine::undo_limit(batch.provider.as_ref()), undone).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             tracing::warn!(id = %order.id, error = crate::error_chain(&error), "what the action left could not be released");
@@ -1066,7 +1063,7 @@ async fn give_up<H: Hold>(
             Leftover::Look { settled } => engine::undo(provider, &record, settled).await,
         }
     };
-    let undone = tokio::time::timeout(UNDO_LIMIT, undo).await;
+    let undone = tokio::time::timeout(engine::undo_limit(provider), undo).await;
     let (is_kept, done) = match (leftover, undone) {
         (Leftover::None, _) => (false, None),
         (Leftover::Keep, _) => (true, None),

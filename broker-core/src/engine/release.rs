@@ -15,8 +15,11 @@ use crate::id::RunId;
 use crate::inventory::{Holding, HostRecord, HostState, InventoryError, Liveness, Shared};
 use crate::provider::{ErrorKind, Provider, ProviderError};
 
-/// How long a provider may take to release one host.
+/// How long a provider may take to release one host, unless it says itself that it needs longer.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// How long undoing a checkout that was cut off may hold up its caller, unless a release takes longer.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long what was released may still be seen.
 const GOING: Duration = Duration::from_secs(30);
@@ -66,9 +69,10 @@ pub(crate) async fn release_on<W: Fn(&HostRecord) -> bool>(
     };
     core.tell(&claimed, crate::Step::Releasing);
     tear_down(core, &before, &claimed).await;
-    let asked = tokio::time::timeout(LIMIT, ask(provider.as_ref(), &before, &claimed)).await;
+    let limit = at_least(LIMIT, provider.as_ref());
+    let asked = tokio::time::timeout(limit, ask(provider.as_ref(), &before, &claimed)).await;
     let outcome = asked.unwrap_or_else(|_| {
-        let limit = crate::duration::format(LIMIT);
+        let limit = crate::duration::format(limit);
         Err(ProviderError::new(ErrorKind::Timeout, format!("the provider did not release it within {limit}")))
     });
     match outcome {
@@ -89,6 +93,15 @@ pub(crate) async fn release_on<W: Fn(&HostRecord) -> bool>(
             Err(Error::Provider { doing, source: error })
         }
     }
+}
+
+fn at_least(limit: Duration, provider: &dyn Provider) -> Duration {
+    provider.release_limit().map_or(limit, |own| own.max(limit))
+}
+
+/// How long undoing a checkout may take.
+pub(crate) fn undo_limit(provider: &dyn Provider) -> Duration {
+    at_least(UNDO_LIMIT, provider)
 }
 
 /// Runs the teardown command of a host that was in use. One that was cut off in an earlier release runs again.
@@ -264,5 +277,50 @@ async fn settle_as(core: &Arc<Core>, mut record: HostRecord, finish: impl Fn(&mu
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::provider::{Endpoint, Found, HostFacts, Order};
+
+    struct Slow(Option<Duration>);
+
+    #[async_trait]
+    impl Provider for Slow {
+        async fn endpoint(&self) -> Result<Endpoint, ProviderError> {
+            Err(ProviderError::unsupported("places"))
+        }
+
+        async fn checkout(&self, _order: &Order) -> Result<HostFacts, ProviderError> {
+            Err(ProviderError::unsupported("checkouts"))
+        }
+
+        async fn release(&self, _host: &HostRecord) -> Result<(), ProviderError> {
+            Ok(())
+        }
+
+        async fn find(&self, _host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
+            Ok(Vec::new())
+        }
+
+        fn release_limit(&self) -> Option<Duration> {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_provider_may_need_longer_and_never_has_less() {
+        let limits = |own: Option<u64>| {
+            let slow = Slow(own.map(Duration::from_secs));
+            [at_least(LIMIT, &slow), undo_limit(&slow)].map(|limit| limit.as_secs())
+        };
+        assert_eq!(limits(None), [600, 60]);
+        assert_eq!(limits(Some(1)), [600, 60]);
+        assert_eq!(limits(Some(120)), [600, 120]);
+        assert_eq!(limits(Some(3600)), [3600, 3600]);
     }
 }

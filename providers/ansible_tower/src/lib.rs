@@ -50,6 +50,9 @@ use crate::wait::{Patience, Watch};
 /// How late a launch may be carried out that was not answered.
 const LATE: Duration = Duration::from_secs(5);
 
+/// What a release may take beside its workflow and stopping another.
+const BESIDE: Duration = Duration::from_secs(120);
+
 /// Makes providers of workflows, one for each instance of the settings' section `AnsibleTower`.
 pub fn factory() -> Arc<dyn ProviderFactory> {
     let info = ProviderInfo {
@@ -213,6 +216,12 @@ impl Provider for TowerProvider {
     /// A launch that nobody waits for may still be carried out. Once its job is known nothing comes to be but by that.
     fn settle_time(&self, host: &HostRecord) -> Duration {
         if checkout::job_of(host.handle.as_ref()).is_some() { Duration::ZERO } else { LATE }
+    }
+
+    /// The release workflow has the time that any workflow has, and before it comes stopping the one that makes the
+    /// host.
+    fn release_limit(&self) -> Option<Duration> {
+        Some(self.settings.workflow_timeout.saturating_add(run::STOPPING + BESIDE))
     }
 
     async fn query(&self, query: &Query) -> Result<Table, ProviderError> {

@@ -9,14 +9,13 @@ use tokio::time::Instant;
 
 use crate::api::job::{self, Job, JobId, Status};
 use crate::api::template::Kind;
-use crate::client::CallError;
 use crate::reason::{self, Reasons};
 use crate::settings::AtDeadline;
 use crate::tree::{self, Ran};
 use crate::{TowerProvider, about};
 
 /// How long a job that was told to stop may take to do so. Seconds have been seen.
-const STOPPING: Duration = Duration::from_secs(120);
+pub(crate) const STOPPING: Duration = Duration::from_secs(120);
 
 /// How long the nodes of a workflow are not looked at again, so that a workflow of seconds costs no more.
 const NODES: Duration = Duration::from_secs(3);
@@ -106,7 +105,7 @@ impl TowerProvider {
             match self.client.get_once::<Job>(&id.path()).await {
                 Ok(job) if job.status.is_over() => return Ok(Arc::new(job)),
                 Err(error) if error.is_missing() => return Ok(Arc::new(gone(id))),
-                Err(error) if !error.may_pass() && error.status() != Some(403) => return Err(about(error, id, doing)),
+                Err(error) if !error.may_pass() && !error.may_be_glitch() => return Err(about(error, id, doing)),
                 _ => {}
             }
             if Instant::now() >= deadline {
@@ -125,9 +124,11 @@ impl TowerProvider {
                 return;
             }
             told.nodes = Instant::now();
-            match self.progress_of(id.id).await {
-                Ok(Some(progress)) => words = format!("{id}: {progress}"),
-                Ok(None) => {}
+            match self.watch.nodes(&self.client, id.id, NODES.min(self.settings.poll_interval)).await {
+                Ok(None) => return,
+                Ok(Some(nodes)) => {
+                    words = tree::progress(&nodes).map(|progress| format!("{id}: {progress}")).unwrap_or(words);
+                }
                 Err(error) => {
                     tracing::debug!(?error, "the nodes cannot be looked at just now.");
                     return;
@@ -140,14 +141,9 @@ impl TowerProvider {
         }
     }
 
-    async fn progress_of(&self, workflow_job: u64) -> Result<Option<String>, CallError> {
-        Ok(tree::progress(&job::nodes(&self.client, workflow_job).await?))
-    }
-
     /// What ran for a job.
     pub(crate) async fn ran(&self, id: JobId, job: &Job) -> Result<Vec<Ran>, ProviderError> {
-        let root = Ran { job: id, name: job.name.clone(), status: job.status };
-        tree::of(&self.patient(), &root).await.map_err(|error| about(error, id, "look at what ran for"))
+        tree::of(&self.patient(), id, job).await.map_err(|error| about(error, id, "look at what ran for"))
     }
 
     /// Why a job failed.
@@ -160,6 +156,8 @@ impl TowerProvider {
     pub(crate) fn failed(&self, label: &str, id: JobId, job: &Job, reasons: &Reasons) -> ProviderError {
         let word = match job.status {
             Status::Cancelled => "was cancelled",
+            // By a path of its own for that.
+            Status::Successful => "went on after a failure and tells of no host",
             _ => "failed",
         };
         let message = format!("{label} {word}: {reasons} ({})", self.link(id));

@@ -1,7 +1,7 @@
 //! The provider's section of the settings.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use broker_core::provider::{ErrorKind, ProviderError};
@@ -190,7 +190,7 @@ fn auth(settings: &ProviderSettings) -> Result<Auth, ProviderError> {
 fn tls(settings: &ProviderSettings) -> Result<Tls, SettingError> {
     let (verify, ca) = match settings.text("verify")?.map(str::trim).filter(|text| !text.is_empty()) {
         None => (true, None),
-        Some(path) if path.contains('/') => (true, Some(PathBuf::from(path))),
+        Some(path) if path.contains('/') || Path::new(path).extension().is_some() => (true, Some(PathBuf::from(path))),
         Some(_) => match settings.boolean("verify") {
             Ok(verify) => (verify.unwrap_or(true), None),
             Err(_) => return Err(settings.error("verify", "`true`, `false` or the path of a file of certificates")),
@@ -277,7 +277,9 @@ pub(crate) mod tests {
     fn certificates_are_believed_as_is_said() {
         let tls = |text: &str| read(&format!("base_url: http://h\ntoken: t\nverify: {text}")).unwrap().tls;
         assert!(tls("true").verify && !tls("false").verify && !tls("'no'").verify);
-        assert_eq!(tls("/etc/ca.pem"), Tls { verify: true, ca: Some("/etc/ca.pem".into()), client: None });
+        for path in ["/etc/ca.pem", "certs/ca", "ca.pem"] {
+            assert_eq!(tls(path), Tls { verify: true, ca: Some(path.into()), client: None });
+        }
     }
 
     #[test]

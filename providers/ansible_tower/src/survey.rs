@@ -42,10 +42,22 @@ impl Question {
         !matches!(&self.default, Value::Null) && self.default != json!("")
     }
 
-    /// The answer as the type that is wanted, where a text spells one.
+    /// The answer as the type that is wanted, where a text spells one or it can be spelled as one.
     fn fitting(&self, value: &Value) -> Option<Value> {
+        let spelled = |value: &Value| match value {
+            Value::Number(_) | Value::Bool(_) => Value::String(value.to_string()),
+            other => other.clone(),
+        };
+        let kind = self.kind.as_str();
+        if matches!(kind, "text" | "textarea" | "password" | "multiplechoice") {
+            return Some(spelled(value));
+        }
+        if let ("multiselect", Value::Array(items)) = (kind, value) {
+            return Some(items.iter().map(spelled).collect());
+        }
+        let value = if kind == "multiselect" { spelled(value) } else { value.clone() };
         let text = value.as_str()?.trim();
-        match self.kind.as_str() {
+        match kind {
             "integer" => text.parse::<i64>().ok().map(Value::from),
             "float" => serde_json::from_str::<Value>(text).ok().filter(Value::is_number),
             "multiselect" => {
@@ -148,6 +160,23 @@ mod tests {
             (&answers["cpus"], &answers["parts"], &answers["share"]),
             (&json!(3), &json!(["a", "b"]), &json!(0.5))
         );
+    }
+
+    #[test]
+    fn a_number_may_be_an_answer_in_words() {
+        let spec = json!([
+            {"type": "multiplechoice", "choices": ["9.4", "9.10"], "variable": "version"},
+            {"type": "text", "variable": "zone"},
+            {"type": "multiselect", "choices": ["8", "9"], "variable": "parts"},
+            {"type": "multiselect", "choices": ["8", "9"], "variable": "part"},
+            {"type": "multiplechoice", "choices": ["true", "false"], "variable": "fips"},
+        ]);
+        let survey: Survey = serde_json::from_value(json!({ "spec": spec })).unwrap();
+        let mut answers = json!({"version": 9.4, "zone": 7, "parts": [8, "9"], "part": 8, "fips": true});
+        let answers = answers.as_object_mut().unwrap();
+        assert_eq!(survey.check(answers), [] as [String; 0]);
+        let expected = json!({"version": "9.4", "zone": "7", "parts": ["8", "9"], "part": ["8"], "fips": "true"});
+        assert_eq!(Value::Object(answers.clone()), expected);
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub(super) fn job_events(store: &Store, id: u64) -> List<'_> {
     List { model: "JobEvent", ids, row: Box::new(row), form: Box::new(form) }
 }
 
+/// The longest output that is shown otherwise than as a file.
+const MOST_SHOWN: usize = 1 << 20;
+
 /// The output, in the form that the query or else the header asks for.
 pub(super) fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
     let job = &store.jobs[&id];
@@ -108,6 +111,14 @@ pub(super) fn stdout(store: &Store, call: &Call, id: u64) -> Reply {
     let plain = "text/plain; charset=utf-8";
     let whole = if asked.starts_with("ansi") { text.clone() } else { events::plain(&text) };
     match asked {
+        // Recorded was none so long: the sentence is AWX's, from its sources.
+        "txt" | "ansi" if text.len() > MOST_SHOWN => {
+            let sentence = format!(
+                "Standard Output too large to display ({} bytes), only download supported for sizes over {MOST_SHOWN} bytes.",
+                text.len()
+            );
+            Reply::text(200, plain, sentence)
+        }
         "txt" | "ansi" if text.is_empty() => Reply::empty(200),
         "txt" | "ansi" => Reply::text(200, plain, whole),
         "txt_download" | "ansi_download" => {

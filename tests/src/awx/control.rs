@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET machines`, `GET requests` | the machines there have been, the requests so far |
 //! | `POST token` `{user, scope}` | a token: `{token}` |
-//! | `POST rules` `{method, path, skip, times, fate, …}`, `DELETE rules` | a rule more (`fate`: `delay` with `milliseconds`, `answer` with `status`, `kind`, `body`, `drop-before`, `drop-after`, `cut`, `truncate`), or none |
+//! | `POST rules` `{method, path, skip, times, fate, …}`, `DELETE rules` | a rule more (`fate`: `delay` or `late` with `milliseconds`, `answer` with `status`, `kind`, `body`, `drop-before`, `drop-after`, `cut`, `truncate`), or none |
 //! | `POST refuse` `{milliseconds}` | no connection is accepted for so long |
 //! | `POST advance` `{milliseconds}` | the clock goes forward |
 //! | `POST project` `{gone}` | the project's folder is gone, or there again |
@@ -60,6 +60,7 @@ fn rule(body: &Value) -> Option<Rule> {
     let number = |key: &str| body[key].as_u64().and_then(|number| u32::try_from(number).ok());
     let fate = match body["fate"].as_str()? {
         "delay" => Fate::Delay(Duration::from_millis(body["milliseconds"].as_u64()?)),
+        "late" => Fate::Late(Duration::from_millis(body["milliseconds"].as_u64()?)),
         "answer" => Fate::Answer(
             u16::try_from(body["status"].as_u64()?).ok()?,
             text("kind").unwrap_or_else(|| "application/json".to_owned()),

@@ -166,6 +166,9 @@ impl Shared {
         if !is_control {
             self.note(seen);
         }
+        if let Some(Fate::Late(time)) = fate {
+            tokio::time::sleep(time).await;
+        }
         Ok(sent(response, method == "HEAD", fate.as_ref()))
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum Fate {
     /// It is answered later.
     Delay(Duration),
+    /// It is carried out at once, and answered later.
+    Late(Duration),
     /// It is answered with this, and nothing else happens: a status, what the body is, and the body.
     Answer(u16, String, String),
     /// The connection is cut before anything happens.

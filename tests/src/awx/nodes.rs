@@ -7,7 +7,7 @@ use super::launch;
 use super::records::{Job, Node, Part, Status};
 use super::run::Order;
 use super::store::{Store, next};
-use super::template::What;
+use super::template::{Node as Slice, What};
 use super::vars::Vars;
 
 /// What AWX says where a node failed and no path leads on from there.
@@ -26,12 +26,20 @@ impl Store {
     /// The nodes of a new workflow job, which are a copy of its template's.
     pub(super) fn add_nodes(&mut self, job: u64, template: u64, at: Timestamp) -> Vec<u64> {
         let blueprint = &self.templates[&template];
-        let What::Workflow(nodes) = &blueprint.template.what else { return Vec::new() };
+        let slices;
+        let (nodes, runs) = match &blueprint.template.what {
+            What::Workflow(nodes) => (nodes, blueprint.runs.clone()),
+            What::Job { .. } => {
+                let count = blueprint.template.slices;
+                slices = vec![Slice::default(); count];
+                (&slices, vec![template; count])
+            }
+        };
         let first = next(&self.nodes);
         let ids = |list: &[usize]| list.iter().map(|index| first + u64::try_from(*index).unwrap()).collect();
         let added: Vec<Node> = nodes
             .iter()
-            .zip(&blueprint.runs)
+            .zip(&runs)
             .zip(0_u64..)
             .map(|((node, runs), index)| Node {
                 workflow_job: job,

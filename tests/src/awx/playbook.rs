@@ -1,9 +1,10 @@
 //! What a playbook does, without Ansible: the tasks of a recorded playbook, or of one that tests add, one after the other.
 //!
-//! Known are `debug`, `fail`, `set_fact`, `set_stats` and `command: sleep N` of Ansible, with `when`. Two modules are of
-//! this world alone: `lab.machine` (`name`, `state: present | absent`, `strict`) makes and removes a machine, and
-//! `lab.host` (`name`, `inventory`, `state`, `variables`, `facts`) a host of an inventory. The recorded playbooks only
-//! pretend to make machines, so a `vm_name` that one reports counts as made and a `removed` one as removed.
+//! Known are `debug`, `fail`, `set_fact`, `set_stats` and `command: sleep N` of Ansible, with `when`, and `no_log` of
+//! `set_stats`. Three modules are of this world alone: `lab.machine` (`name`, `state: present | absent`, `strict`)
+//! makes and removes a machine, `lab.host` (`name`, `inventory`, `state`, `variables`, `facts`) a host of an inventory,
+//! and `lab.command` (`stdout`, `stderr`, `rc`) is a command that prints something and ends. The recorded playbooks
+//! only pretend to make machines, so a `vm_name` that one reports counts as made and a `removed` one as removed.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::expr;
 use super::vars::{Vars, python_str, resolve};
+
+/// The key among artifacts that says that they are shown to nobody.
+pub(super) const NO_LOG: &str = "_ansible_no_log";
 
 /// A playbook of one play.
 #[derive(Debug, Clone)]
@@ -32,6 +36,7 @@ struct Task {
     module: String,
     arguments: Value,
     when: Option<String>,
+    no_log: bool,
     /// In which line of the text it begins.
     line: usize,
 }
@@ -184,12 +189,15 @@ fn short(module: &str) -> &str {
 }
 
 fn is_known(module: &str) -> bool {
-    matches!(short(module), "debug" | "fail" | "set_fact" | "set_stats" | "command" | "lab.machine" | "lab.host")
+    matches!(
+        short(module),
+        "debug" | "fail" | "set_fact" | "set_stats" | "command" | "lab.command" | "lab.machine" | "lab.host"
+    )
 }
 
 impl Task {
     fn read(task: &Value, line: usize) -> Self {
-        let words = ["name", "when", "changed_when", "register"];
+        let words = ["name", "when", "changed_when", "register", "no_log"];
         let entry = task.as_object().expect("a task").iter().find(|(key, _)| !words.contains(&key.as_str()));
         let (module, arguments) = entry.expect("a task with a module");
         let name = task["name"].as_str().unwrap_or_else(|| short(module));
@@ -198,6 +206,7 @@ impl Task {
             module: module.clone(),
             arguments: arguments.clone(),
             when: task["when"].as_str().map(str::to_owned),
+            no_log: task["no_log"] == true,
             line,
         }
     }
@@ -235,6 +244,9 @@ impl Task {
                 data.get("removed").into_iter().for_each(|name| change(Change::Remove(python_str(name))));
                 result["ansible_stats"] = json!({"data": data, "per_host": false, "aggregate": true});
                 to.artifacts.extend(data);
+                if self.no_log {
+                    to.artifacts.insert(NO_LOG.to_owned(), Value::Bool(true));
+                }
             }
             "set_fact" => {
                 let mut facts = arguments.as_object().cloned().unwrap_or_default();
@@ -248,6 +260,18 @@ impl Task {
                 to.slept += seconds.unwrap_or(0.0);
                 result["cmd"] = json!(line.split(' ').collect::<Vec<_>>());
                 result["rc"] = json!(0);
+            }
+            "lab.command" => {
+                let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+                let (stdout, stderr, rc) = (text("stdout"), text("stderr"), &arguments["rc"]);
+                result = json!({
+                    "_ansible_no_log": false, "changed": true, "cmd": ["lab"], "rc": rc, "stdout": stdout, "stderr": stderr,
+                    "stdout_lines": lines(&stdout), "stderr_lines": lines(&stderr),
+                });
+                if *rc != 0 {
+                    result["msg"] = "non-zero return code".into();
+                    return (Ended::Failed, result);
+                }
             }
             "lab.machine" if text("state") == "absent" => {
                 if arguments["strict"] == true && !exists(&text("name")) {

@@ -72,6 +72,7 @@ impl World {
             paths: Paths::Both,
             version: VERSION.to_owned(),
             identity: None,
+            is_old: false,
         };
         for (name, id) in INVENTORY_IDS {
             let inventory = named(&read["inventories"], name);

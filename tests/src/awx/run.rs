@@ -51,8 +51,10 @@ impl Store {
     /// A new job, which is pending.
     pub(super) fn add_job(&mut self, order: Order, at: Timestamp) -> u64 {
         let id = super::store::next(&self.jobs);
-        let (timeout, is_workflow) = match &self.templates[&order.template].template.what {
-            What::Job { timeout, .. } => (*timeout, false),
+        let template = &self.templates[&order.template].template;
+        let (timeout, is_workflow) = match &template.what {
+            // One that is a slice is not cut again.
+            What::Job { timeout, .. } => (*timeout, template.slices > 1 && order.node.is_none()),
             What::Workflow(_) => (0, true),
         };
         let part = if is_workflow {

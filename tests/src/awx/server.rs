@@ -264,6 +264,19 @@ impl Awx {
         roles.extend(role.map(|role| (user.to_owned(), role)));
     }
 
+    /// Changes what a user may do with an inventory; nothing takes the right away.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such inventory.
+    pub fn set_inventory_role(&self, inventory: &str, user: &str, role: Option<Role>) {
+        let mut store = self.shared.store();
+        let id = store.inventory_named(inventory);
+        let roles = &mut store.inventories.get_mut(&id).unwrap().roles;
+        roles.remove(user);
+        roles.extend(role.map(|role| (user.to_owned(), role)));
+    }
+
     /// Puts facts over those that a host has, key by key.
     ///
     /// # Panics

@@ -29,6 +29,8 @@ pub(super) struct Store {
     /// What tells this AWX from another.
     pub(super) install_uuid: String,
     pub(super) version: String,
+    /// Whether it tells no more than an old one.
+    pub(super) is_old: bool,
     /// When the world was made.
     pub(super) created: Timestamp,
     pub(super) users: BTreeMap<u64, User>,
@@ -99,6 +101,7 @@ impl Store {
             pace: world.pace,
             paths: world.paths,
             version: world.version,
+            is_old: world.is_old,
             install_uuid: world.identity.unwrap_or_else(random_identity),
             created: now,
             users: (1..).zip(users).collect(),

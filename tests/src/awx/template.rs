@@ -19,6 +19,7 @@ pub struct Template {
     pub(super) asks_labels: bool,
     pub(super) survey: Option<Value>,
     pub(super) allow_simultaneous: bool,
+    pub(super) slices: usize,
     pub(super) inventory: Option<String>,
     pub(super) roles: BTreeMap<String, Role>,
     pub(super) what: What,
@@ -55,6 +56,7 @@ impl Template {
             asks_labels: matches!(what, What::Workflow(_)),
             survey: None,
             allow_simultaneous: true,
+            slices: 1,
             inventory: Some("lab-inventory".to_owned()),
             roles: everybody.map(|(user, role)| (user.to_owned(), role)).into(),
             what,
@@ -155,6 +157,17 @@ impl Template {
             What::Job { timeout, .. } => *timeout = seconds,
             What::Workflow(_) => panic!("`{}` is no job template", self.name),
         }
+        self
+    }
+
+    /// Its jobs are cut into so many, so that a launch of it makes a workflow job. For job templates.
+    ///
+    /// # Panics
+    ///
+    /// If it is a workflow.
+    pub fn slices(mut self, slices: usize) -> Self {
+        assert!(matches!(self.what, What::Job { .. }), "`{}` is no job template", self.name);
+        self.slices = slices;
         self
     }
 

@@ -41,6 +41,7 @@ pub struct World {
     pub(super) paths: Paths,
     pub(super) version: String,
     pub(super) identity: Option<String>,
+    pub(super) is_old: bool,
 }
 
 /// Somebody who may log in. The password is the name and `-password`.
@@ -116,11 +117,12 @@ impl World {
     }
 
     /// Adds a playbook: YAML with one play, whose tasks have a `name` and may have a `when`. The modules are `debug`,
-    /// `fail`, `set_fact`, `set_stats` and `command: sleep N`, and two that Ansible does not have: `lab.machine` (`name`,
-    /// `state: present | absent`, `strict`) makes and removes a machine, `lab.host` (`name`, `inventory`, `state`,
-    /// `variables`, `facts`) a host of an inventory. Any other module ends the playbook before its first task. A
-    /// `vm_name` among the stats counts as a machine that was made, and `removed` as one that was removed. `awx_job_id`
-    /// is the job's number.
+    /// `fail`, `set_fact`, `set_stats` (which may have `no_log`) and `command: sleep N`, and three that Ansible does
+    /// not have: `lab.machine` (`name`, `state: present | absent`, `strict`) makes and removes a machine, `lab.host`
+    /// (`name`, `inventory`, `state`, `variables`, `facts`) a host of an inventory, and `lab.command` (`stdout`,
+    /// `stderr`, `rc`) is a command that prints something and ends. Any other module ends the playbook before its first
+    /// task. A `vm_name` among the stats counts as a machine that was made, and `removed` as one that was removed.
+    /// `awx_job_id` is the job's number.
     ///
     /// # Panics
     ///
@@ -165,6 +167,13 @@ impl World {
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         version.clone_into(&mut self.version);
+        self
+    }
+
+    /// It tells no more of jobs than an old one may: not what has launched them, and in lists not with what variables.
+    #[must_use]
+    pub fn old(mut self) -> Self {
+        self.is_old = true;
         self
     }
 

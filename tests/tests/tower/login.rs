@@ -1,6 +1,8 @@
 //! Logging in, and giving back what that has made.
 
-use broker_tests::awx::{Rule, World};
+use std::time::Duration;
+
+use broker_tests::awx::{Fate, Paths, Rule, World};
 use broker_tests::wait;
 use rustix::process::Signal;
 
@@ -48,9 +50,38 @@ fn a_token_whose_making_was_not_answered_is_not_left() {
     let lab = Lab::new();
     lab.settings(PASSWORD);
     let before = lab.awx.tokens();
-    lab.awx.spoil(Rule::new("POST", "/api/v2/tokens/", broker_tests::awx::Fate::DropAfter).times(1));
+    lab.awx.spoil(Rule::new("POST", "/api/v2/tokens/", Fate::DropAfter).times(1));
     lab.broker("providers AnsibleTower --workflows");
     assert_eq!(lab.awx.tokens(), before);
+}
+
+/// Nobody waits for the answer any more, and the token is there.
+#[test]
+fn a_signal_while_it_logs_in_leaves_no_token() {
+    let lab = Lab::new();
+    lab.settings(PASSWORD);
+    let before = lab.awx.tokens();
+    lab.awx.spoil(Rule::new("POST", "/api/v2/tokens/", Fate::Late(Duration::from_secs(60))).times(1));
+    let started = lab.env.start(["checkout", "--workflow", "deploy-vm"]);
+    wait::until("the token", || lab.awx.tokens() > before);
+    started.signal(Signal::INT);
+    started.wait(wait::SOON).expect(130);
+    assert_eq!(lab.awx.tokens(), before);
+    assert_eq!(lab.launches(), 0);
+}
+
+#[test]
+fn a_password_logs_in_behind_a_gateway_too() {
+    let lab = Lab::of(World::recorded().paths(Paths::Controller), "");
+    lab.settings(PASSWORD);
+    let before = lab.awx.tokens();
+    lab.broker("checkout --workflow deploy-vm");
+    lab.broker("checkin --all");
+    let asked = |method: &str| {
+        let tokens = "/api/controller/v2/tokens/";
+        lab.awx.requests().iter().filter(|seen| seen.method == method && seen.target.starts_with(tokens)).count()
+    };
+    assert_eq!((asked("POST"), asked("DELETE"), lab.awx.tokens()), (2, 2, before));
 }
 
 /// The Python tool's are left alone, whose descriptions do not say how old they are; so are those of other users, and those

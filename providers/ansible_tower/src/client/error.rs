@@ -36,6 +36,8 @@ pub(crate) struct Strange {
     pub(crate) place: String,
     /// What is wrong with the answer.
     pub(crate) why: String,
+    /// Whether it is whole all the same, so that the next one will hardly be another.
+    pub(crate) is_whole: bool,
 }
 
 impl CallError {
@@ -68,16 +70,22 @@ impl CallError {
         match self {
             Self::Refused(Refusal { status, is_page, .. }) => *status >= 500 || *status == 429 || *is_page,
             Self::NoAnswer(none) => !none.distrusted,
-            Self::Strange(_) => true,
+            Self::Strange(strange) => !strange.is_whole,
             Self::Before(error) => matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout),
         }
+    }
+
+    /// Whether it may be a glitch: under load a service has been seen to refuse what it allows before and after, and
+    /// what is in front of it may answer with something of its own.
+    pub(crate) fn may_be_glitch(&self) -> bool {
+        self.status() == Some(403) || matches!(self, Self::Strange(Strange { is_whole: true, .. }))
     }
 
     /// As an error of a provider: `doing` says what was wanted, such as `could not look for workflow x`.
     pub(crate) fn at(self, doing: impl fmt::Display) -> ProviderError {
         match self {
             Self::Before(error) => error,
-            Self::Strange(Strange { place, why }) => {
+            Self::Strange(Strange { place, why, .. }) => {
                 ProviderError::new(ErrorKind::Failed, format!("{doing}: `{place}` {why}"))
             }
             Self::NoAnswer(NoAnswer { place, distrusted: true, why, .. }) => {

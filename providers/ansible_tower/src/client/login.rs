@@ -28,10 +28,16 @@ const DESCRIPTION: &str = "Broker temp ";
 /// How old a token of ours is that somebody has left. One that is in use all the same is replaced when it is refused.
 const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// After which pauses a token is looked for that nobody waited for.
+const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
+
 /// The state of being logged in.
 pub(super) struct Login {
     auth: Auth,
     state: Mutex<State>,
+    /// The description of a token that is being made, or whose making was cut off.
+    making: parking_lot::Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -88,7 +94,7 @@ impl Token {
 
 impl Login {
     pub(super) fn new(auth: Auth) -> Self {
-        Self { auth, state: Mutex::default() }
+        Self { auth, state: Mutex::default(), making: parking_lot::Mutex::default() }
     }
 
     /// The key, got anew if there is none, or if it is the `stale` one.
@@ -145,7 +151,7 @@ impl Login {
             Auth::Token(token) => Ok(Key { number, header: bearer(token.expose())?, own: None }),
             Auth::Password { username, password } => {
                 let basic = basic(username, password)?;
-                match make_token(wire, &basic).await {
+                match make_token(wire, &basic, &self.making).await {
                     Ok(token) => Ok(Key {
                         number,
                         header: bearer(&token.token)?,
@@ -166,12 +172,15 @@ impl Login {
     /// Deletes the token of our own, if there is one, and those that others of us have left.
     pub(super) async fn close(&self, wire: &Wire<'_>) {
         let key = self.state.lock().await.key.take();
-        let Some((Own { id, user }, Auth::Password { username, password })) =
-            key.and_then(|key| key.own).map(|own| (own, &self.auth))
-        else {
-            return;
-        };
+        let Auth::Password { username, password } = &self.auth else { return };
         let Ok(basic) = basic(username, password) else { return };
+        let cut_off = self.making.lock().take();
+        if let Some(description) = cut_off
+            && let Err(error) = delete_late(wire, &basic, &description).await
+        {
+            tracing::debug!(?error, "whether a token was made that nobody waited for cannot be seen.");
+        }
+        let Some(Own { id, user }) = key.and_then(|key| key.own) else { return };
         match wire.delete(&format!("tokens/{id}/"), &basic).await {
             Ok(()) => tracing::debug!(id, "deleted the token of our own."),
             Err(error) if matches!(error.status(), Some(401 | 404)) => {}
@@ -189,6 +198,27 @@ impl Login {
     }
 }
 
+/// Deletes the tokens of a description.
+async fn delete_described(wire: &Wire<'_>, basic: &HeaderValue, description: &str) -> Result<usize, CallError> {
+    let path = format!("tokens/?description={}", encoded(description));
+    let found: Page<Token> = wire.get(&path, basic).await?.read()?;
+    for token in &found.results {
+        wire.delete(&format!("tokens/{}/", token.id), basic).await?;
+    }
+    Ok(found.results.len())
+}
+
+/// Deletes a token that may be made only now, since nobody waited for it.
+async fn delete_late(wire: &Wire<'_>, basic: &HeaderValue, description: &str) -> Result<(), CallError> {
+    for pause in LOOKS {
+        tokio::time::sleep(pause).await;
+        if delete_described(wire, basic, description).await? > 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Deletes those tokens of ours that processes have left which were killed.
 async fn delete_left(wire: &Wire<'_>, basic: &HeaderValue, user: u64) -> Result<(), CallError> {
     let path = format!("tokens/?description__startswith={}&user={user}&page_size={PAGE}", encoded(DESCRIPTION));
@@ -199,28 +229,37 @@ async fn delete_left(wire: &Wire<'_>, basic: &HeaderValue, user: u64) -> Result<
     Ok(())
 }
 
-/// Makes a token. One that was made and not told of is deleted, and another one made.
-async fn make_token(wire: &Wire<'_>, basic: &HeaderValue) -> Result<Token, CallError> {
+/// Makes a token. One that was made and not told of is deleted, and another one made. `making` has its description for
+/// as long as it may be there and nobody knows it: whoever waits may be gone at any await.
+async fn make_token(
+    wire: &Wire<'_>,
+    basic: &HeaderValue,
+    making: &parking_lot::Mutex<Option<String>>,
+) -> Result<Token, CallError> {
     let mut is_last = false;
     loop {
         let id = HostId::generate().to_string();
         let description = format!("{DESCRIPTION}{id}");
         let body = json!({"description": description, "application": Value::Null, "scope": "write"});
-        let error = match wire.post("tokens/", &body, basic).await {
-            Ok(answer) => return answer.read(),
+        *making.lock() = Some(description.clone());
+        let answer = wire.post("tokens/", &body, basic).await.and_then(|answer| answer.read());
+        let error = match answer {
+            Ok(token) => {
+                *making.lock() = None;
+                return Ok(token);
+            }
             Err(error) => error,
         };
+        if !error.may_be_done() {
+            *making.lock() = None;
+        }
         if !error.may_be_done() && !error.may_pass() || is_last {
             return Err(error);
         }
         is_last = true;
         tokio::time::sleep(super::retry::FIRST).await;
         if error.may_be_done() {
-            let path = format!("tokens/?description={}", encoded(&description));
-            let found: Page<Token> = wire.get(&path, basic).await?.read()?;
-            for token in found.results {
-                wire.delete(&format!("tokens/{}/", token.id), basic).await?;
-            }
+            delete_described(wire, basic, &description).await?;
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 pub(crate) use self::error::{CallError, Refusal, Strange};
 use self::login::Login;
 use self::retry::Attempts;
+pub(crate) use self::retry::GLITCH;
 use crate::settings::{Prefix, Settings};
 
 /// The most that one answer may hold. A page of 200 jobs is about a megabyte.
@@ -35,7 +36,7 @@ pub(crate) const PAGE: u32 = 200;
 pub(crate) struct Client {
     shared: Arc<Shared>,
     patience: Duration,
-    despite_403: bool,
+    knows_glitches: bool,
 }
 
 struct Shared {
@@ -72,7 +73,8 @@ impl Answer {
                 true => "answered with a page for people".to_owned(),
                 false => format!("gave an answer that makes no sense: {error}"),
             };
-            CallError::Strange(Strange { place: self.place.clone(), why })
+            let is_whole = error.classify() == serde_json::error::Category::Data;
+            CallError::Strange(Strange { place: self.place.clone(), why, is_whole })
         })
     }
 
@@ -136,13 +138,13 @@ impl Client {
             clock: Mutex::default(),
         };
         let patience = retry::SHORT.min(settings.max_resilient_wait);
-        Ok(Self { shared: Arc::new(shared), patience, despite_403: false })
+        Ok(Self { shared: Arc::new(shared), patience, knows_glitches: false })
     }
 
     /// The same, for one who waits for a job: what is out of order may be so for this long, and a refusal of permission
-    /// is taken for a glitch.
+    /// is taken for a glitch for a while.
     pub(crate) fn patient(&self, patience: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), patience, despite_403: true }
+        Self { shared: Arc::clone(&self.shared), patience, knows_glitches: true }
     }
 
     /// The address of the service.
@@ -218,7 +220,7 @@ impl Client {
 
     /// Asks for something below the prefix: `workflow_jobs/2/`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        let mut attempts = Attempts::new(self.patience, self.despite_403);
+        let mut attempts = Attempts::new(self.patience, self.knows_glitches);
         loop {
             let (error, after) = match self.ask(Method::GET, path, None).await {
                 Ok(answer) => match answer.read() {
@@ -238,7 +240,7 @@ impl Client {
 
     /// A text.
     pub(crate) async fn text(&self, path: &str) -> Result<String, CallError> {
-        let mut attempts = Attempts::new(self.patience, self.despite_403);
+        let mut attempts = Attempts::new(self.patience, self.knows_glitches);
         loop {
             match self.ask(Method::GET, path, None).await {
                 Ok(answer) => return Ok(answer.text()),

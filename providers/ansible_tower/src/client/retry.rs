@@ -14,30 +14,42 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// How long a service may be out of order where nothing depends on it yet.
 pub(super) const SHORT: Duration = Duration::from_secs(4);
 
+/// How long what may be a glitch is taken for one.
+pub(crate) const GLITCH: Duration = Duration::from_secs(30);
+
 /// The attempts of one request.
 pub(super) struct Attempts {
     begun: Instant,
     patience: Duration,
     pause: Duration,
-    /// Whether a refusal of permission is taken for a glitch. They have been seen between two answers of a loaded service.
-    despite_403: bool,
+    /// Whether there are glitches, which a service that nothing depends on yet may keep to itself.
+    knows_glitches: bool,
+    /// Since when there was nothing else.
+    glitch: Option<Instant>,
 }
 
 impl Attempts {
-    pub(super) fn new(patience: Duration, despite_403: bool) -> Self {
-        Self { begun: Instant::now(), patience, pause: FIRST, despite_403 }
+    pub(super) fn new(patience: Duration, knows_glitches: bool) -> Self {
+        Self { begun: Instant::now(), patience, pause: FIRST, knows_glitches, glitch: None }
     }
 
     /// How long to wait before the next attempt; nothing where there is none.
     pub(super) fn pause(&mut self, error: &CallError, after: Option<Duration>) -> Option<Duration> {
-        let glitch = self.despite_403 && error.status() == Some(403);
+        let glitch = match self.knows_glitches && error.may_be_glitch() {
+            true => Some(*self.glitch.get_or_insert_with(Instant::now)),
+            false => None,
+        };
+        self.glitch = glitch;
         let is_long = matches!(error, CallError::NoAnswer(none) if none.timed_out) && self.patience <= SHORT;
         // What has taken as long as it may is not given as long again, where nothing depends on it.
-        if !(error.may_pass() || glitch) || is_long {
+        if !(error.may_pass() || glitch.is_some()) || is_long {
             return None;
         }
         let pause = after.unwrap_or(self.pause).min(LONGEST);
         self.pause = (self.pause * 2).min(LONGEST);
+        if glitch.is_some_and(|since| since.elapsed() + pause > GLITCH) {
+            return None;
+        }
         (self.begun.elapsed() + pause <= self.patience).then_some(pause)
     }
 }
@@ -46,7 +58,7 @@ impl Attempts {
 mod tests {
     use broker_http::NoAnswer;
 
-    use super::super::error::Refusal;
+    use super::super::error::{Refusal, Strange};
     use super::*;
 
     fn refused(status: u16) -> CallError {
@@ -74,6 +86,24 @@ mod tests {
         }
         assert_eq!(Attempts::new(SHORT, false).pause(&silent(true), None), None);
         assert_eq!(Attempts::new(SHORT, false).pause(&silent(false), None), Some(FIRST));
+    }
+
+    fn odd() -> CallError {
+        CallError::Strange(Strange { place: String::new(), why: String::new(), is_whole: true })
+    }
+
+    #[test]
+    fn what_may_be_a_glitch_is_none_after_half_a_minute() {
+        for error in [refused(403), odd()] {
+            let mut attempts = Attempts::new(Duration::from_secs(7200), true);
+            assert_eq!(attempts.pause(&error, None), Some(FIRST));
+            attempts.glitch = Instant::now().checked_sub(GLITCH);
+            assert_eq!(attempts.pause(&error, None), None, "{error:?}");
+            // Something else in between shows that it was one.
+            assert!(attempts.pause(&refused(502), None).is_some());
+            assert!(attempts.pause(&error, None).is_some(), "{error:?}");
+            assert_eq!(Attempts::new(SHORT, false).pause(&error, None), None);
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ fn an_answer_that_is_no_json_is_said_to_be_none() {
     let error = answer("\n<html>").read::<Value>().unwrap_err();
     assert_eq!(error.at("x").to_string(), "x: `http://h/api/v2/me/` answered with a page for people");
     assert!(answer("{").read::<Value>().unwrap_err().may_pass());
+    let odd = answer(r#"{"detail": "hello"}"#).read::<Page<Value>>().unwrap_err();
+    assert!(!odd.may_pass() && odd.may_be_glitch(), "{odd:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::links;
 use crate::awx::clock::{seconds, shown, signed};
 use crate::awx::events::{self, Event, scratch};
-use crate::awx::playbook::Outcome;
+use crate::awx::playbook::{NO_LOG, Outcome};
 use crate::awx::records::{Job, Play, Status};
 use crate::awx::store::{ORGANIZATION, PROJECT, Store};
 use crate::awx::template::What;
@@ -95,10 +95,16 @@ pub(in crate::awx) fn form(store: &Store, id: u64, view: View) -> Value {
     }));
     add(match job.play() {
         Some(play) => of_play(job, play, name, template.allow_simultaneous),
-        None => of_workflow(job, template.allow_simultaneous),
+        None => of_workflow(store, job, template.allow_simultaneous),
     });
     if let (Some(play), View::Detail) = (job.play(), view) {
         add(counts(store, job, play));
+    }
+    if store.is_old {
+        form.shift_remove("launched_by");
+        if view == View::List {
+            form.shift_remove("extra_vars");
+        }
     }
     Value::Object(form)
 }
@@ -263,16 +269,25 @@ fn of_play(job: &Job, play: &Play, playbook: &str, allow_simultaneous: bool) -> 
         "forks": 0, "limit": "", "verbosity": 0, "extra_vars": dumps(&job.shown_vars()), "job_tags": "",
         "force_handlers": false, "skip_tags": "", "start_at_task": "", "timeout": play.timeout,
         "use_fact_cache": !play.outcome.facts.is_empty(), "organization": ORGANIZATION, "job_template": job.template,
-        "passwords_needed_to_start": [], "allow_simultaneous": allow_simultaneous, "artifacts": play.artifacts,
+        "passwords_needed_to_start": [], "allow_simultaneous": allow_simultaneous, "artifacts": shown_artifacts(play),
         "scm_revision": "", "instance_group": was_taken(job).then_some(2), "diff_mode": false, "job_slice_number": 0,
         "job_slice_count": 1, "webhook_service": "", "webhook_credential": null, "webhook_guid": "",
     })
 }
 
-fn of_workflow(job: &Job, allow_simultaneous: bool) -> Value {
+/// What a job left; a sentence in its place where a task that must not be shown has set it.
+fn shown_artifacts(play: &Play) -> Value {
+    match play.artifacts.get(NO_LOG) {
+        Some(Value::Bool(true)) => "$hidden due to Ansible no_log flag$".into(),
+        _ => Value::Object(play.artifacts.clone()),
+    }
+}
+
+fn of_workflow(store: &Store, job: &Job, allow_simultaneous: bool) -> Value {
+    let is_sliced = !store.templates[&job.template].is_workflow();
     json!({
-        "workflow_job_template": job.template, "extra_vars": dumps(&job.shown_vars()),
-        "allow_simultaneous": allow_simultaneous, "job_template": null, "is_sliced_job": false,
+        "workflow_job_template": (!is_sliced).then_some(job.template), "extra_vars": dumps(&job.shown_vars()),
+        "allow_simultaneous": allow_simultaneous, "job_template": is_sliced.then_some(job.template), "is_sliced_job": is_sliced,
         "inventory": job.inventory, "limit": null, "scm_branch": null, "webhook_service": "",
         "webhook_credential": null, "webhook_guid": "", "skip_tags": null, "job_tags": null,
     })
