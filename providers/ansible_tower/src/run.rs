@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use crate::api::job::{self, Job, JobId, Status};
 use crate::api::template::Kind;
-use crate::client::CallError;
 use crate::reason::{self, Reasons};
 use crate::settings::AtDeadline;
 use crate::tree::{self, Ran};
@@ -125,9 +124,11 @@ impl TowerProvider {
                 return;
             }
             told.nodes = Instant::now();
-            match self.progress_of(id.id).await {
-                Ok(Some(progress)) => words = format!("{id}: {progress}"),
-                Ok(None) => {}
+            match self.watch.nodes(&self.client, id.id, NODES.min(self.settings.poll_interval)).await {
+                Ok(None) => return,
+                Ok(Some(nodes)) => {
+                    words = tree::progress(&nodes).map(|progress| format!("{id}: {progress}")).unwrap_or(words);
+                }
                 Err(error) => {
                     tracing::debug!(?error, "the nodes cannot be looked at just now.");
                     return;
@@ -138,10 +139,6 @@ impl TowerProvider {
             order.progress(words.clone());
             told.last = words;
         }
-    }
-
-    async fn progress_of(&self, workflow_job: u64) -> Result<Option<String>, CallError> {
-        Ok(tree::progress(&job::nodes(&self.client, workflow_job).await?))
     }
 
     /// What ran for a job.

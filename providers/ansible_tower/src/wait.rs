@@ -3,7 +3,7 @@
 //! The pauses begin short, so that a job of a second costs no more than that, and grow to the interval of the settings.
 //! What is out of order in between is outlasted, until the settings' `max_resilient_wait` is over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::api::job::{Job, JobId};
+use crate::api::job::{self, Job, JobId, Node};
 use crate::api::template::Kind;
 use crate::client::{CallError, Client, GLITCH, PAGE, Page};
 
@@ -33,6 +33,20 @@ pub(crate) struct Watch {
     /// Held by the one who looks for all.
     turn: tokio::sync::Mutex<()>,
     newcomer: Notify,
+    nodes: tokio::sync::Mutex<Nodes>,
+}
+
+/// The nodes of workflows, looked at for all who show how far theirs is.
+#[derive(Default)]
+struct Nodes {
+    /// Whose are wanted.
+    wanted: BTreeSet<u64>,
+    /// What was seen last, until whoever wants it has taken it.
+    seen: HashMap<u64, Vec<Node>>,
+    /// When they may be looked at again.
+    due: Option<Instant>,
+    /// Whether the service tells of one workflow at a time.
+    one_by_one: bool,
 }
 
 struct Watched {
@@ -94,6 +108,45 @@ impl Watch {
         drop(jobs);
         self.newcomer.notify_one();
         Waiter { watch: self, job, looks }
+    }
+
+    /// The nodes of a workflow job that is waited for, unless all have been looked at lately. One request is for all who
+    /// ask, and `every` is how long nobody looks again; where one look takes several requests it is as many times as long.
+    pub(crate) async fn nodes(
+        &self,
+        client: &Client,
+        workflow: u64,
+        every: Duration,
+    ) -> Result<Option<Vec<Node>>, CallError> {
+        let mut nodes = self.nodes.lock().await;
+        nodes.wanted.insert(workflow);
+        if nodes.due.is_some_and(|due| Instant::now() < due) {
+            return Ok(nodes.seen.remove(&workflow));
+        }
+        nodes.due = Some(Instant::now() + every);
+        {
+            let jobs = self.jobs.lock();
+            nodes.wanted.retain(|id| jobs.contains_key(&JobId { kind: Kind::Workflow, id: *id }));
+        }
+        let wanted: Vec<u64> = nodes.wanted.iter().copied().take(TOGETHER).collect();
+        let together = match wanted.len() > 1 && !nodes.one_by_one {
+            true => match job::nodes_of(client, &wanted).await {
+                Err(error) if matches!(error.status(), Some(400 | 403 | 404)) => None,
+                found => Some(found?).filter(|found| !found.is_empty()),
+            },
+            false => None,
+        };
+        let Some(found) = together else {
+            nodes.one_by_one |= wanted.len() > 1;
+            return job::nodes(client, workflow).await.map(Some);
+        };
+        let requests = u32::try_from(found.len()).unwrap_or(u32::MAX).div_ceil(PAGE).max(1);
+        nodes.due = Some(Instant::now() + every * requests);
+        nodes.seen.clear();
+        for node in found {
+            nodes.seen.entry(node.workflow_job).or_default().push(node);
+        }
+        Ok(nodes.seen.remove(&workflow))
     }
 
     fn next_due(&self) -> Option<Instant> {

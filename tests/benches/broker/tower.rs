@@ -162,8 +162,11 @@ fn fifty(bench: &mut Bench) -> Result {
     let directory = fixtures::directory()?;
     let broker = broker(&awx, directory.path())?;
     let request = || HostRequest::action("workflow", "make").count(MANY);
+    let mut nodes = Vec::new();
     let mut ours = || {
+        awx.forget_requests();
         let (time, guards) = timed(|| Ok(block_on(broker.checkout_many(request()))??))?;
+        nodes.push(awx.requests().iter().filter(|seen| seen.target.contains("_nodes/?")).count() as f64);
         block_on(guards.checkin())??;
         Ok(time)
     };
@@ -176,6 +179,9 @@ fn fifty(bench: &mut Bench) -> Result {
     let [ours, floor] = in_turn(bench.rounds(5), [&mut ours, &mut floor])?;
     let times = |samples: &[Duration]| seconds(samples.iter().copied());
     bench.row(&format!("tower/{MANY}/out"), &times(&ours), &times(&floor), Target::None);
+    // The loop reads each workflow's nodes once; more of them are the price of showing how far the workflows are.
+    let nodes = Samples { of: Figure::Count, numbers: nodes };
+    bench.row(&format!("tower/{MANY}/out/nodes"), &nodes, &Samples::count(f64::from(MANY)), Target::None);
     Ok(())
 }
 

@@ -128,6 +128,8 @@ impl Job {
 #[serde(default)]
 pub(crate) struct Node {
     pub(crate) id: u64,
+    /// Whose node it is.
+    pub(crate) workflow_job: u64,
     /// Whether it is certain that it will not run.
     pub(crate) do_not_run: bool,
     pub(crate) summary_fields: NodeSummary,
@@ -182,6 +184,12 @@ pub(crate) async fn job(client: &Client, job: JobId) -> Result<Job, CallError> {
 /// The nodes of a workflow job, by their ids: all of them, over all pages.
 pub(crate) async fn nodes(client: &Client, workflow_job: u64) -> Result<Vec<Node>, CallError> {
     client.all(&format!("workflow_jobs/{workflow_job}/workflow_nodes/")).await
+}
+
+/// The nodes of several workflow jobs.
+pub(crate) async fn nodes_of(client: &Client, workflow_jobs: &[u64]) -> Result<Vec<Node>, CallError> {
+    let ids: Vec<String> = workflow_jobs.iter().map(u64::to_string).collect();
+    client.all(&format!("workflow_job_nodes/?workflow_job__in={}&order_by=id", ids.join(","))).await
 }
 
 /// The events of a job that say that something failed, in the order in which they happened.
