@@ -142,8 +142,9 @@ pub trait Provider: Send + Sync {
         Duration::from_secs(5)
     }
 
-    /// How long a release may take that goes well, where that is long: what its settings say of a workflow, say. Nothing by
-    /// default. Broker gives a release ten minutes and the undoing of a checkout one, and more where this is more.
+    /// How long a release may take that goes well, where that is long: what its settings say of a workflow, say.
+    /// Nothing by default. Broker gives a release ten minutes and the undoing of a checkout one, and more where this is
+    /// more.
     fn release_limit(&self) -> Option<Duration> {
         None
     }

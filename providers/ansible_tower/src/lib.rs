@@ -218,7 +218,8 @@ impl Provider for TowerProvider {
         if checkout::job_of(host.handle.as_ref()).is_some() { Duration::ZERO } else { LATE }
     }
 
-    /// The release workflow has the time that any workflow has, and before it comes stopping the one that makes the host.
+    /// The release workflow has the time that any workflow has, and before it comes stopping the one that makes the
+    /// host.
     fn release_limit(&self) -> Option<Duration> {
         Some(self.settings.workflow_timeout.saturating_add(run::STOPPING + BESIDE))
     }

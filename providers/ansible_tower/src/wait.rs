@@ -110,8 +110,9 @@ impl Watch {
         Waiter { watch: self, job, looks }
     }
 
-    /// The nodes of a workflow job that is waited for, unless all have been looked at lately. One request is for all who
-    /// ask, and `every` is how long nobody looks again; where one look takes several requests it is as many times as long.
+    /// The nodes of a workflow job that is waited for, unless all have been looked at lately. One request is for all
+    /// who ask, and `every` is how long nobody looks again; where one look takes several requests it is as many times
+    /// as long.
     pub(crate) async fn nodes(
         &self,
         client: &Client,

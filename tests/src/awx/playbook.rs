@@ -1,10 +1,10 @@
 //! What a playbook does, without Ansible: the tasks of a recorded playbook, or of one that tests add, one after the other.
 //!
 //! Known are `debug`, `fail`, `set_fact`, `set_stats` and `command: sleep N` of Ansible, with `when`, and `no_log` of
-//! `set_stats`. Three modules are of this world alone: `lab.machine` (`name`, `state: present | absent`, `strict`) makes and
-//! removes a machine, `lab.host` (`name`, `inventory`, `state`, `variables`, `facts`) a host of an inventory, and
-//! `lab.command` (`stdout`, `stderr`, `rc`) is a command that prints something and ends. The recorded playbooks only
-//! pretend to make machines, so a `vm_name` that one reports counts as made and a `removed` one as removed.
+//! `set_stats`. Three modules are of this world alone: `lab.machine` (`name`, `state: present | absent`, `strict`)
+//! makes and removes a machine, `lab.host` (`name`, `inventory`, `state`, `variables`, `facts`) a host of an inventory,
+//! and `lab.command` (`stdout`, `stderr`, `rc`) is a command that prints something and ends. The recorded playbooks
+//! only pretend to make machines, so a `vm_name` that one reports counts as made and a `removed` one as removed.
 
 use std::collections::BTreeMap;
 

@@ -117,11 +117,12 @@ impl World {
     }
 
     /// Adds a playbook: YAML with one play, whose tasks have a `name` and may have a `when`. The modules are `debug`,
-    /// `fail`, `set_fact`, `set_stats` (which may have `no_log`) and `command: sleep N`, and three that Ansible does not have:
-    /// `lab.machine` (`name`, `state: present | absent`, `strict`) makes and removes a machine, `lab.host` (`name`,
-    /// `inventory`, `state`, `variables`, `facts`) a host of an inventory, and `lab.command` (`stdout`, `stderr`, `rc`) is a
-    /// command that prints something and ends. Any other module ends the playbook before its first task. A `vm_name` among
-    /// the stats counts as a machine that was made, and `removed` as one that was removed. `awx_job_id` is the job's number.
+    /// `fail`, `set_fact`, `set_stats` (which may have `no_log`) and `command: sleep N`, and three that Ansible does
+    /// not have: `lab.machine` (`name`, `state: present | absent`, `strict`) makes and removes a machine, `lab.host`
+    /// (`name`, `inventory`, `state`, `variables`, `facts`) a host of an inventory, and `lab.command` (`stdout`,
+    /// `stderr`, `rc`) is a command that prints something and ends. Any other module ends the playbook before its first
+    /// task. A `vm_name` among the stats counts as a machine that was made, and `removed` as one that was removed.
+    /// `awx_job_id` is the job's number.
     ///
     /// # Panics
     ///

@@ -75,8 +75,8 @@ impl CallError {
         }
     }
 
-    /// Whether it may be a glitch: under load a service has been seen to refuse what it allows before and after, and what is
-    /// in front of it may answer with something of its own.
+    /// Whether it may be a glitch: under load a service has been seen to refuse what it allows before and after, and
+    /// what is in front of it may answer with something of its own.
     pub(crate) fn may_be_glitch(&self) -> bool {
         self.status() == Some(403) || matches!(self, Self::Strange(Strange { is_whole: true, .. }))
     }

@@ -229,8 +229,8 @@ async fn delete_left(wire: &Wire<'_>, basic: &HeaderValue, user: u64) -> Result<
     Ok(())
 }
 
-/// Makes a token. One that was made and not told of is deleted, and another one made. `making` has its description for as
-/// long as it may be there and nobody knows it: whoever waits may be gone at any await.
+/// Makes a token. One that was made and not told of is deleted, and another one made. `making` has its description for
+/// as long as it may be there and nobody knows it: whoever waits may be gone at any await.
 async fn make_token(
     wire: &Wire<'_>,
     basic: &HeaderValue,
