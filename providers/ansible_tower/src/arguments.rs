@@ -55,6 +55,11 @@ pub(crate) const ARGUMENTS: &[ArgumentInfo] = &[
     },
 ];
 
+/// Whether a variable is not of the host, but says what was launched and by whom.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.starts_with("_broker") || [WORKFLOW, JOB_TEMPLATE, JENKINS].contains(&name)
+}
+
 /// Arguments that say how to launch, and are no variables.
 const OURS: &[&str] = &[TOWER_INVENTORY, INVENTORY_ID, ARTIFACTS];
 
@@ -77,6 +82,8 @@ pub(crate) struct Wanted {
     pub(crate) mark: (&'static str, String),
     /// Whether variables that the template does not take are left out, as nobody has asked for this very launch.
     pub(crate) lenient: bool,
+    /// The variables without which such a launch makes no sense.
+    pub(crate) essential: Vec<&'static str>,
 }
 
 /// An inventory of the service's.
@@ -112,7 +119,18 @@ impl Wanted {
         let labels = labels_of(&order.labels);
         let kind = Kind::of_action(&order.action);
         let mark = (ID, order.id.to_string());
-        Ok(Self { kind, name: name.to_owned(), given, own, inventory, labels, strategy, mark, lenient: false })
+        Ok(Self {
+            kind,
+            name: name.to_owned(),
+            given,
+            own,
+            inventory,
+            labels,
+            strategy,
+            mark,
+            lenient: false,
+            essential: vec![],
+        })
     }
 
     /// As [`of`](Self::of), for an order that makes no host: nothing is ever released because of its id.
@@ -139,6 +157,7 @@ impl Wanted {
             strategy: None,
             mark,
             lenient: true,
+            essential: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use broker_core::Args;
 use broker_core::inventory::{HIDDEN_ARGS, args_without};
 use broker_core::provider::{ErrorKind, HostFacts, Lease, Order, ProviderError};
 use serde_json::{Map, Value, json};
@@ -79,23 +80,21 @@ impl TowerProvider {
         };
         let ran = self.ran(id, &job).await.map_err(ProviderError::leaving_something)?;
         if job.status != Status::Successful {
-            let reasons = self.reasons(id, &job, &ran).await.map_err(ProviderError::leaving_something)?;
-            self.tell_why(order, id, &job, &reasons);
-            let error = self.failed(&label, id, &job, &reasons);
-            if reasons.say_that_it_is_gone() {
-                return Err(error);
-            }
-            return Err(self.dangling(order, id, &ran, error).await);
+            return Err(self.failed_to_make(order, id, &label, &job, &ran).await);
         }
         let strategy = wanted.strategy.unwrap_or(Strategy::Last);
         let left = artifacts::of_all(&self.patient(), &ran).await;
         let left = left.map_err(|error| about(error, id, "read the artifacts of").leaving_something())?;
-        let Some(mut told) = self.told(id, &left, strategy) else {
-            return Err(self.told_nothing(order, id, &label, &ran, &left).await);
+        let secrets = prepared.blueprint.secrets();
+        let Some(mut told) = self.told(id, &left, strategy, (&order.args, &secrets)) else {
+            return Err(match ran.iter().any(Ran::has_failed) {
+                true => self.failed_to_make(order, id, &label, &job, &ran).await,
+                false => self.told_nothing(order, id, &label, &ran, &left).await,
+            });
         };
         told.facts.extend(hidden);
         if let Some(until) = order.lease_until {
-            told = self.leased(order, told, until).await?;
+            told = self.leased(order, &job, told, until).await?;
         }
         Ok(told)
     }
@@ -103,8 +102,7 @@ impl TowerProvider {
     /// The arguments among those given that answer questions for secrets.
     async fn secrets_of(&self, wanted: &Wanted) -> Result<Vec<String>, ProviderError> {
         let blueprint = self.known.blueprint(&self.client, wanted.kind, &wanted.name).await?;
-        let secrets = blueprint.survey.as_ref().map(|survey| survey.secrets()).unwrap_or_default();
-        Ok(secrets.into_iter().filter(|name| wanted.given.contains_key(*name)).map(str::to_owned).collect())
+        Ok(blueprint.secrets().into_iter().filter(|name| wanted.given.contains_key(*name)).map(str::to_owned).collect())
     }
 
     /// Launches, and has the job written down.
@@ -116,15 +114,15 @@ impl TowerProvider {
             Ok(job) => job,
             Err(NotLaunched { error, candidates }) if candidates.is_empty() => return Err(error),
             Err(NotLaunched { error, candidates }) => {
-                let links: Vec<String> = candidates.iter().map(|job| self.link(JobId { kind, id: job.id })).collect();
+                let links: Vec<String> = candidates.iter().map(|job| self.link(job.launched_as(kind))).collect();
                 order.made(json!({ HANDLE_CANDIDATES: links })).await?;
                 return Err(error);
             }
         };
-        let id = JobId { kind, id: job.id };
+        let id = job.launched_as(kind);
         let link = self.link(id);
         self.tell_of(order, id).await;
-        order.made(json!({HANDLE_KIND: kind.job_type(), HANDLE_JOB: id.id, HANDLE_URL: link})).await?;
+        order.made(json!({HANDLE_KIND: id.kind.job_type(), HANDLE_JOB: id.id, HANDLE_URL: link})).await?;
         if !job.ignored_fields.is_empty() {
             let ignored: Vec<&String> = job.ignored_fields.keys().collect();
             tracing::warn!("{label} has dropped what it was told of {ignored:?}");
@@ -133,15 +131,54 @@ impl TowerProvider {
         Ok(id)
     }
 
-    /// The host that a job's artifacts tell of.
-    pub(crate) fn told(&self, id: JobId, left: &[Left], strategy: Strategy) -> Option<HostFacts> {
-        let chosen = artifacts::chosen(left, strategy, &[facts::FACTS, facts::ARGS]);
-        let told = facts::of_artifacts(&chosen, &self.settings.expiry_facts);
+    /// A job that failed, or that went on after something in it had failed and tells of no host: why, and what became
+    /// of what it made.
+    async fn failed_to_make(&self, order: &Order, id: JobId, label: &str, job: &Job, ran: &[Ran]) -> ProviderError {
+        let reasons = match self.reasons(id, job, ran).await {
+            Ok(reasons) => reasons,
+            Err(error) => return error.leaving_something(),
+        };
+        self.tell_why(order, id, job, &reasons);
+        let error = self.failed(label, id, job, &reasons);
+        if reasons.say_that_it_is_gone() {
+            return error;
+        }
+        self.dangling(order, id, job, ran, error).await
+    }
+
+    /// The host that a job's artifacts tell of. `given` are the arguments it was launched with, and `secrets` the
+    /// variables that are shown to nobody.
+    pub(crate) fn told(
+        &self,
+        id: JobId,
+        left: &[Left],
+        strategy: Strategy,
+        (given, secrets): (&Args, &[&str]),
+    ) -> Option<HostFacts> {
+        let count = artifacts::that_count(left);
+        let tells = || count.iter().any(|left| facts::told_of(&left.artifacts).is_some());
+        // Where something has failed only a host that is handed over in the agreed way is one for sure.
+        if count.len() < left.len() && !tells() {
+            return None;
+        }
+        let chosen = |speaks_of: &[&str]| match strategy {
+            Strategy::Last => artifacts::chosen(count.iter().copied(), strategy, speaks_of),
+            Strategy::Merge => artifacts::chosen(left, strategy, speaks_of),
+        };
+        let expiry = &self.settings.expiry_facts;
+        let told = facts::of_artifacts(&chosen(&[facts::FACTS]), expiry);
         // Where nobody tells of a host in the agreed way, the last one that names a machine does.
-        let mut told = told.or_else(|| {
-            let named = artifacts::chosen(left, strategy, &[facts::VM_NAME, "fqdn"]);
-            facts::of_artifacts(&named, &self.settings.expiry_facts)
-        })?;
+        let mut told = told.or_else(|| facts::of_artifacts(&chosen(&[facts::VM_NAME, "fqdn"]), expiry))?;
+        if told.name.is_none()
+            && let [only] = names_in(left).as_slice()
+            && told.hostname.as_ref() != Some(only)
+        {
+            told.name = Some(only.clone());
+        }
+        let made_with = facts::made_with(&chosen(&[facts::ARGS]), given, secrets);
+        if !made_with.is_empty() {
+            told.facts.insert(facts::MADE_WITH.to_owned(), Value::Object(made_with));
+        }
         told.facts.insert(facts::JOB.to_owned(), json!(id.id));
         told.facts.insert(facts::JOB_URL.to_owned(), json!(self.link(id)));
         Some(told)
@@ -151,6 +188,9 @@ impl TowerProvider {
     async fn told_nothing(&self, order: &Order, id: JobId, label: &str, ran: &[Ran], left: &[Left]) -> ProviderError {
         let what = match (ran.is_empty(), left.iter().all(|left| left.artifacts.is_empty())) {
             (true, _) => "nothing ran in it",
+            (false, true) if left.iter().any(|left| left.are_hidden) => {
+                "its artifacts are shown to nobody, since a task with `no_log` has set them (`set_stats`)"
+            }
             (false, true) => "none of its jobs has left artifacts (`set_stats`)",
             (false, false) => "none of its artifacts is `_broker_facts` or names a host",
         };
@@ -172,7 +212,7 @@ impl TowerProvider {
         }
         match ran {
             // A workflow may have come to its end just before.
-            Ok(ran) if error.kind() == ErrorKind::Timeout => self.dangling(order, id, &ran, error).await,
+            Ok(ran) if error.kind() == ErrorKind::Timeout => self.dangling(order, id, job, &ran, error).await,
             Ok(ran) => match self.made_by(id, &ran).await {
                 Ok(names) if names.is_empty() => error,
                 // Whoever cancelled waits no longer than it must: the engine releases it by its id.
@@ -183,7 +223,7 @@ impl TowerProvider {
     }
 
     /// Deals with what a workflow that failed has made.
-    async fn dangling(&self, order: &Order, id: JobId, ran: &[Ran], error: ProviderError) -> ProviderError {
+    async fn dangling(&self, order: &Order, id: JobId, job: &Job, ran: &[Ran], error: ProviderError) -> ProviderError {
         let names = match self.made_by(id, ran).await {
             Ok(names) if names.is_empty() => return error,
             Ok(names) => names,
@@ -208,10 +248,14 @@ impl TowerProvider {
                 .to_be_asked_about(),
             Dangling::Checkin => {
                 order.progress(format!("checking in host `{shown}` that the workflow had made"));
-                let release = Release::of_order(order);
+                let release = Release::of_order(order).after(job);
                 for name in &names {
                     if let Err(releasing) = self.run_release(&release, name).await {
-                        let message = format!("{error}; and host `{name}` that it had made could not be checked in");
+                        let mut message =
+                            format!("{error}; and host `{name}` that it had made could not be checked in");
+                        if job.status == Status::Successful {
+                            message += " (where the workflow has removed it itself, `broker forget` ends its entry)";
+                        }
                         return ProviderError::new(error.kind(), message).source(releasing).leaving_something();
                     }
                 }
@@ -223,29 +267,45 @@ impl TowerProvider {
     /// Tells of jobs that were stopped in the middle: what they had made by then they say to nobody.
     pub(crate) fn warn_of_the_unknown(&self, id: JobId, ran: &[Ran]) {
         for stopped in ran.iter().filter(|ran| ran.status == Status::Cancelled) {
-            let (name, link) = (&stopped.name, self.link(stopped.job));
+            let Some(job) = stopped.job() else { continue };
+            let (name, link) = (&stopped.name, self.link(job));
             tracing::warn!(
                 "`{name}` of {id} was stopped in the middle: nobody can tell whether it had made anything ({link})"
             );
         }
     }
 
-    /// The names of the machines that a job has made, as far as its jobs that went well say.
+    /// The names of the machines that a job has made, as far as what ran for it says: what failed had perhaps said so
+    /// before.
     pub(crate) async fn made_by(&self, id: JobId, ran: &[Ran]) -> Result<Vec<String>, ProviderError> {
-        let went_well: Vec<Ran> = ran.iter().filter(|ran| ran.status == Status::Successful).cloned().collect();
-        let left = artifacts::of_all(&self.patient(), &went_well).await;
+        let left = artifacts::of_all(&self.patient(), ran).await;
         let left = left.map_err(|error| about(error, id, "read the artifacts of"))?;
-        Ok(names_in(&left))
+        let names = names_in(&left);
+        for hidden in left.iter().filter(|left| left.are_hidden && names.is_empty()) {
+            let name = &hidden.ran.name;
+            let link = hidden.ran.job().map(|job| self.link(job)).unwrap_or_default();
+            tracing::warn!(
+                "what `{name}` of {id} may have made is shown to nobody, since it says so with `no_log` ({link})"
+            );
+        }
+        Ok(names)
     }
 
     /// Has a new host live for as long as was asked for.
-    async fn leased(&self, order: &Order, told: HostFacts, until: jiff::Timestamp) -> Result<HostFacts, ProviderError> {
+    async fn leased(
+        &self,
+        order: &Order,
+        job: &Job,
+        told: HostFacts,
+        until: jiff::Timestamp,
+    ) -> Result<HostFacts, ProviderError> {
         let left = until.duration_since(jiff::Timestamp::now());
         let lease = Lease(left.try_into().unwrap_or_default());
-        let host = told.name.clone().or_else(|| told.hostname.clone()).unwrap_or_default();
+        let host = facts::machine(&told).unwrap_or_default();
         order.progress("setting its lease");
         let time = crate::extend::relative(lease.0);
-        match self.run_extend(&host, &time, &Release::of_order(order), order.labels.clone()).await {
+        let release = Release::of_order(order).after(job).made_with(&told.facts);
+        match self.run_extend(&host, &time, &release, order.labels.clone()).await {
             Ok(new) => {
                 let lease_until = new.lease_until.or(Some(until));
                 let facts = told.facts.into_iter().chain(new.facts).collect();
@@ -255,7 +315,7 @@ impl TowerProvider {
                 // What cannot have the lease that was asked for is not what was asked for.
                 let kind = error.kind();
                 let message = format!("host `{host}` was made, and its lease could not be set: {error}");
-                match self.run_release(&Release::of_order(order), &host).await {
+                match self.run_release(&release, &host).await {
                     Ok(()) => Err(ProviderError::new(kind, format!("{message}; it is checked in again"))),
                     Err(release) => Err(ProviderError::new(kind, message).source(release).leaving_something()),
                 }
@@ -266,13 +326,21 @@ impl TowerProvider {
 
 /// The names of machines, each once, in the order in which they were made.
 pub(crate) fn names_in(left: &[Left]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in left.iter().flat_map(|left| facts::vm_names(&left.artifacts)) {
-        if !names.contains(&name) {
-            names.push(name);
+    let each_once = |all: &mut dyn Iterator<Item = String>| {
+        let mut names: Vec<String> = Vec::new();
+        for name in all {
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
+        names
+    };
+    let names = each_once(&mut left.iter().flat_map(|left| facts::vm_names(&left.artifacts)));
+    match names.is_empty() {
+        // One that is told of without a name goes by its hostname.
+        true => each_once(&mut left.iter().filter_map(|left| facts::told_of(&left.artifacts)?.hostname)),
+        false => names,
     }
-    names
 }
 
 /// The same error with a word on what became of the rest.

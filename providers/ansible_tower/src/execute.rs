@@ -18,7 +18,7 @@ impl TowerProvider {
         let label = prepared.label();
         order.progress(format!("launching {label}"));
         let launched = self.launch(&prepared).await.map_err(|NotLaunched { error, .. }| error)?;
-        let id = JobId { kind: wanted.kind, id: launched.id };
+        let id = launched.launched_as(wanted.kind);
         self.tell_of(order, id).await;
         tracing::info!("{label} runs as {id}: {}", self.link(id));
         let job = match self.ended(id, &label, Some(order)).await? {

@@ -15,7 +15,7 @@ use crate::arguments::{LABELS, NEW_EXPIRE_TIME};
 use crate::artifacts::{self, Strategy};
 use crate::facts;
 use crate::launch::NotLaunched;
-use crate::release::Release;
+use crate::release::{Release, machine_of};
 use crate::run::Ended;
 
 /// The variable that tells the extend workflow which host is meant.
@@ -52,18 +52,19 @@ impl TowerProvider {
         let given = wanted.args.get(NEW_EXPIRE_TIME).map(ToString::to_string).filter(|time| !time.is_empty());
         let time = given.or_else(|| wanted.by.map(|by| relative(by.0)));
         let time = time.unwrap_or_else(|| self.settings.new_expire_time.clone());
-        let name = host.name.as_deref().or(host.hostname.as_deref()).ok_or_else(|| {
+        let name = host.name.clone().or_else(|| host.hostname.clone()).ok_or_else(|| {
             let message = format!("host `{}` has no name by which the extend workflow could know it", host.label());
             ProviderError::new(ErrorKind::BadRequest, message)
         })?;
-        let released = self.find_host(host).await?.is_empty();
-        if released {
+        // Whether it is there otherwise the workflow knows best.
+        let machine = machine_of(host).unwrap_or_else(|| name.clone());
+        if self.is_released(host, &[machine]).await? {
             let message = format!("there is no host `{name}` any more");
             return Err(ProviderError::new(ErrorKind::NotFound, message));
         }
         let labels = wanted.args.get(LABELS).map(labels_of).transpose();
         let labels = labels.map_err(|error| ProviderError::new(ErrorKind::BadRequest, error.to_string()))?;
-        self.run_extend(name, &time, &Release::of_host(host), labels.unwrap_or_default()).await
+        self.run_extend(&name, &time, &Release::of_host(host), labels.unwrap_or_default()).await
     }
 
     /// Has the extend workflow extend a host's life, and returns what it tells of that.

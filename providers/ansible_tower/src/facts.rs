@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use broker_core::Args;
 use broker_core::provider::{HostFacts, Lease};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+
+use crate::arguments;
 
 /// What a workflow tells of its host.
 pub(crate) const FACTS: &str = "_broker_facts";
@@ -24,6 +27,9 @@ pub(crate) const VERSION: &str = "tower_version";
 pub(crate) const HOST_TYPE: &str = "host_type";
 /// Says that the workflow that made the host has failed.
 pub(crate) const DEPLOY_FAILED: &str = "deploy_failed";
+/// What the workflow says that the host was made with, where that is not what it was told: its release workflow is told
+/// it.
+pub(crate) const MADE_WITH: &str = "tower_args";
 
 /// Facts that are there more often than not. Workflows tell what they like.
 pub(crate) const NAMES: &[&str] = &[
@@ -33,6 +39,7 @@ pub(crate) const NAMES: &[&str] = &[
     VERSION,
     HOST_TYPE,
     DEPLOY_FAILED,
+    MADE_WITH,
     "fqdn",
     "ip",
     "os_distribution",
@@ -96,13 +103,44 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// The names of machines in artifacts.
+/// The names of machines in artifacts: those that were made, and the one that is told of.
 pub(crate) fn vm_names(artifacts: &Map<String, Value>) -> Vec<String> {
-    match artifacts.get(VM_NAME) {
+    let mut names: Vec<String> = match artifacts.get(VM_NAME) {
         Some(Value::Array(items)) => items.iter().filter_map(text).collect(),
         Some(value) => text(value).into_iter().collect(),
         None => Vec::new(),
-    }
+    };
+    names.extend(told_of(artifacts).and_then(|told| told.name));
+    names
+}
+
+/// The host that artifacts tell of in the agreed way.
+pub(crate) fn told_of(artifacts: &Map<String, Value>) -> Option<HostFacts> {
+    artifacts.get(FACTS).filter(|facts| facts.is_object())?;
+    of_artifacts(artifacts, &[])
+}
+
+/// What the release workflow knows a host by.
+pub(crate) fn machine(told: &HostFacts) -> Option<String> {
+    told.name.clone().or_else(|| told.hostname.clone())
+}
+
+/// What a workflow says that its host was made with, where that is not what it was `given`, and without `secrets`.
+pub(crate) fn made_with(artifacts: &Map<String, Value>, given: &Args, secrets: &[&str]) -> Map<String, Value> {
+    let Some(told) = artifacts.get(ARGS).and_then(Value::as_object) else { return Map::new() };
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let is_new = |name: &str, value: &Value| {
+        if value.is_null() || plain(value).is_empty() || secrets.contains(&name) {
+            return false;
+        }
+        given
+            .get(name)
+            .is_none_or(|given| plain(&given.to_json()) != plain(value) && !broker_core::secrets::is_secret_name(name))
+    };
+    // Labels go their own way.
+    let is_another = |name: &str| !arguments::is_ours(name) && name != arguments::LABELS;
+    let told = told.iter().filter(|(name, value)| is_another(name) && is_new(name, value));
+    told.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// When a host ends, by the first of the facts that says so.
@@ -142,6 +180,8 @@ fn of_seconds(seconds: f64) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use broker_core::ArgValue;
+
     use super::*;
 
     fn map(value: Value) -> Map<String, Value> {
@@ -192,6 +232,23 @@ mod tests {
         assert_eq!(vm_names(&map(json!({"vm_name": "a"}))), ["a"]);
         assert_eq!(vm_names(&map(json!({"vm_name": ["a", "b"]}))), ["a", "b"]);
         assert!(vm_names(&map(json!({"vm_name": "", "name": "x"}))).is_empty());
+        // What is handed over was made as well.
+        assert_eq!(vm_names(&map(json!({"_broker_facts": {"name": "a", "fqdn": "a.test"}}))), ["a"]);
+        assert_eq!(vm_names(&map(json!({"vm_name": "a", "_broker_facts": {"fqdn": "a.test"}}))), ["a"]);
+    }
+
+    #[test]
+    fn what_a_workflow_adds_to_its_arguments_is_kept() {
+        let given = |value: Value| match ArgValue::from_json(value) {
+            ArgValue::Map(given) => given,
+            other => panic!("{other:?}"),
+        };
+        let given = given(json!({"workflow": "deploy", "memory": "8", "version": "latest", "pin": "1234"}));
+        let told = json!({"_broker_args": {"workflow": "deploy", "memory": 8, "version": "9.4", "pin": "4321", "template": "rhel",
+            "_broker_id": "x", "provider_labels": {"a": "b"}, "nothing": "", "source_vm": "vm-1"}});
+        let new = made_with(&map(told), &given, &["pin"]);
+        assert_eq!(Value::Object(new), json!({"version": "9.4", "template": "rhel", "source_vm": "vm-1"}));
+        assert!(made_with(&map(json!({"_broker_args": "none"})), &given, &[]).is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Finding a host again: by the job that made it, and by whether its release workflow has run.
 
-use broker_core::inventory::HostRecord;
+use broker_core::inventory::{HIDDEN_ARGS, HostRecord};
 use broker_core::provider::{ErrorKind, Found, HostFacts, Identity, ProviderError};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -15,7 +15,8 @@ use crate::checkout::candidates_of;
 use crate::client::CallError;
 use crate::facts;
 use crate::known;
-use crate::release::cannot_tell;
+use crate::reason::ended;
+use crate::release::{Release, cannot_tell, machine_of, was_handed_over};
 use crate::tree::Ran;
 
 impl TowerProvider {
@@ -25,18 +26,18 @@ impl TowerProvider {
         if let Some(links) = candidates_of(host.handle.as_ref()) {
             return Err(cannot_tell(&links));
         }
-        let was_handed_over = host.checked_out_at.is_some() && !host.facts.contains_key(facts::DEPLOY_FAILED);
-        match &host.name {
-            Some(name) if was_handed_over => self.still_there(host, name).await,
+        match machine_of(host) {
+            Some(machine) if was_handed_over(host) => self.still_there(host, &machine).await,
             _ => self.begun(host).await,
         }
     }
 
     /// A host that was handed over once, or that was listed.
-    async fn still_there(&self, host: &HostRecord, name: &str) -> Result<Vec<Found>, ProviderError> {
-        if host.owner.is_some() && self.is_released(host, std::slice::from_ref(&name.to_owned())).await? {
+    async fn still_there(&self, host: &HostRecord, machine: &str) -> Result<Vec<Found>, ProviderError> {
+        if host.owner.is_some() && self.is_released(host, &[machine.to_owned()]).await? {
             return Ok(Vec::new());
         }
+        let name = host.name.as_deref().unwrap_or(machine);
         let doing = |error: CallError| error.at(format!("could not look for host `{name}`"));
         let listed = inventory::hosts_named(&self.client, name).await.map_err(doing)?;
         let inventory = host.facts.get(facts::TOWER_INVENTORY).and_then(Value::as_str);
@@ -48,6 +49,17 @@ impl TowerProvider {
             let mut found = self.described(listed).await.map_err(doing)?;
             found.broker_id = Some(host.id);
             return Ok(vec![found]);
+        }
+        if let Some(inventory) = inventory
+            && inventory::named(&self.client, inventory).await.map_err(doing)?.is_empty()
+        {
+            // An inventory that may not be seen looks like one that is not there.
+            let number = host.number;
+            tracing::warn!(
+                "whether host `{name}` is there cannot be told, since this user sees no inventory `{inventory}` any more; \
+                 `broker forget {number}` takes it out of ours"
+            );
+            return Ok(vec![Found { broker_id: Some(host.id), ..Found::default() }]);
         }
         // One that was in an inventory and is in it no more has gone; others never come to be in one.
         match inventory.is_some() || host.owner.is_none() {
@@ -90,10 +102,10 @@ impl TowerProvider {
         let ran = self.ran(id, job).await?;
         let mut names = self.made_by(id, &ran).await?;
         let told = match job.status {
-            Status::Successful => self.told_by(id, &ran).await?,
+            Status::Successful => self.told_by(host, id, &ran).await?,
             _ => None,
         };
-        names.extend(told.as_ref().and_then(|told| told.name.clone()).filter(|name| !names.contains(name)));
+        names.extend(told.as_ref().and_then(facts::machine).filter(|name| !names.contains(name)));
         if self.is_released(host, &names).await? {
             return Ok(None);
         }
@@ -101,7 +113,7 @@ impl TowerProvider {
             return Ok(Some(Found { facts, ..found }));
         }
         match (job.status, names.first()) {
-            (Status::Successful, None) if ran.is_empty() => Ok(None),
+            (Status::Successful, None) if ran.is_empty() || ran.iter().any(Ran::has_failed) => Ok(None),
             (Status::Successful, None) => {
                 let flaw = Some(format!("its {id} tells of no host ({})", self.link(id)));
                 Ok(Some(Found { flaw, ..found }))
@@ -138,13 +150,17 @@ impl TowerProvider {
         }
     }
 
+    /// What a host was to be made of.
+    fn wanted_by(host: &HostRecord) -> Option<(Kind, &str)> {
+        let actions = [arguments::WORKFLOW, arguments::JOB_TEMPLATE];
+        let action = actions.into_iter().find(|name| host.args.contains_key(*name))?;
+        Some((Kind::of_action(action), host.args.get(action)?.as_str()?.trim()))
+    }
+
     /// The template that a host was to be made of, if there is one of that name.
     pub(crate) async fn template_of(&self, host: &HostRecord) -> Result<Option<(Kind, Template)>, ProviderError> {
-        let action =
-            [arguments::WORKFLOW, arguments::JOB_TEMPLATE].into_iter().find(|name| host.args.contains_key(*name));
-        let Some(name) = action.and_then(|action| host.args.get(action)?.as_str()) else { return Ok(None) };
-        let kind = action.map_or(Kind::Workflow, Kind::of_action);
-        match known::only(&self.client, kind, name.trim()).await {
+        let Some((kind, name)) = Self::wanted_by(host) else { return Ok(None) };
+        match known::only(&self.client, kind, name).await {
             Ok(template) => Ok(Some((kind, template))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -152,24 +168,34 @@ impl TowerProvider {
     }
 
     /// The host that a job that went well tells of.
-    pub(crate) async fn told_by(&self, id: JobId, ran: &[Ran]) -> Result<Option<HostFacts>, ProviderError> {
+    pub(crate) async fn told_by(
+        &self,
+        host: &HostRecord,
+        id: JobId,
+        ran: &[Ran],
+    ) -> Result<Option<HostFacts>, ProviderError> {
         let left = artifacts::of_all(&self.patient(), ran).await;
         let left = left.map_err(|error| crate::about(error, id, "read the artifacts of"))?;
-        Ok(self.told(id, &left, Strategy::Last))
+        let blueprint = match Self::wanted_by(host) {
+            Some((kind, name)) => self.known.blueprint(&self.client, kind, name).await.ok(),
+            None => None,
+        };
+        let given = host.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
+        let mut secrets: Vec<&str> = given.filter_map(Value::as_str).collect();
+        secrets.extend(blueprint.iter().flat_map(|blueprint| blueprint.secrets()));
+        Ok(self.told(id, &left, Strategy::Last, (&host.args, &secrets)))
     }
 
     /// Whether the release workflow has run well for these machines of a host. What has no name cannot have been released.
-    async fn is_released(&self, host: &HostRecord, names: &[String]) -> Result<bool, ProviderError> {
-        if names.is_empty() {
-            return Ok(false);
+    pub(crate) async fn is_released(&self, host: &HostRecord, names: &[String]) -> Result<bool, ProviderError> {
+        let release = Release::of_host(host);
+        for name in names {
+            let runs = self.releases_of(&release, name).await?;
+            if !runs.iter().any(|run| run.status == Status::Successful) {
+                return Ok(false);
+            }
         }
-        let releases = self.releases_of(host.id).await?;
-        let went = |name: &String| {
-            releases.iter().any(|job| {
-                job.status == Status::Successful && job.text_variable("source_vm").as_deref() == Some(name.as_str())
-            })
-        };
-        Ok(names.iter().all(went))
+        Ok(!names.is_empty())
     }
 
     /// What a job says of whose it is.
@@ -183,13 +209,5 @@ impl TowerProvider {
         };
         let age = self.client.age(job.created);
         Found { identity, age, ..Found::default() }
-    }
-}
-
-fn ended(status: Status) -> &'static str {
-    match status {
-        Status::Cancelled => "was cancelled",
-        Status::Error => "broke down",
-        _ => "failed",
     }
 }

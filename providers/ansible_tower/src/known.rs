@@ -1,19 +1,26 @@
 //! What was looked up about templates and inventories, for as long as many hosts are made of the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::provider::{ErrorKind, ProviderError};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::api::inventory;
+use crate::api::job::{self, Job, Status};
 use crate::api::template::{self, Kind, Needs, Survey, Template};
-use crate::client::Client;
+use crate::arguments;
+use crate::client::{CallError, Client};
+use crate::release::SOURCE_VM;
 
 /// How long what was looked up is believed.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// How much further back runs are read than is asked for.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
 /// A template with what a launch of it needs.
 #[derive(Debug, Clone)]
@@ -25,6 +32,18 @@ pub(crate) struct Blueprint {
     pub(crate) survey: Option<Survey>,
 }
 
+impl Blueprint {
+    /// Whether a launch takes a variable, as far as we may know.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        self.template.ask_variables_on_launch || self.survey.as_ref().is_some_and(|survey| survey.asks_for(name))
+    }
+
+    /// The variables whose values are nobody's business.
+    pub(crate) fn secrets(&self) -> Vec<&str> {
+        self.survey.as_ref().map(|survey| survey.secrets()).unwrap_or_default()
+    }
+}
+
 /// Things by what they are called, with when they were looked up.
 type Looked<K, V> = Mutex<HashMap<K, (Instant, V)>>;
 
@@ -33,6 +52,36 @@ type Looked<K, V> = Mutex<HashMap<K, (Instant, V)>>;
 pub(crate) struct Known {
     blueprints: Looked<(Kind, String), Arc<Blueprint>>,
     inventories: Looked<String, u64>,
+    /// Of templates that release hosts.
+    runs: Mutex<HashMap<u64, Runs>>,
+}
+
+/// The runs of a template as far as they were read.
+#[derive(Default)]
+struct Runs {
+    /// Back to when.
+    since: Option<Timestamp>,
+    /// When it was looked last.
+    looked: Option<Instant>,
+    all: BTreeMap<u64, Run>,
+}
+
+/// A run of a workflow that releases hosts.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) id: u64,
+    pub(crate) status: Status,
+    pub(crate) created: Option<Timestamp>,
+    /// The id of the host, where it was told.
+    pub(crate) host: Option<String>,
+    pub(crate) machine: Option<String>,
+}
+
+impl Run {
+    fn of(job: &Job) -> Self {
+        let (host, machine) = (job.text_variable(arguments::ID), job.text_variable(SOURCE_VM));
+        Self { id: job.id, status: job.status, created: job.created, host, machine }
+    }
 }
 
 impl Known {
@@ -51,6 +100,25 @@ impl Known {
         let found = Arc::new(blueprint(client, kind, name).await?);
         blueprints.insert(key, (Instant::now(), Arc::clone(&found)));
         Ok(found)
+    }
+
+    /// The runs of a workflow template since then, newest first. One that is over is read once: it changes no more.
+    pub(crate) async fn runs(
+        &self,
+        client: &Client,
+        template: u64,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<Run>, CallError> {
+        let came = Instant::now();
+        let mut all = self.runs.lock().await;
+        let known = all.entry(template).or_default();
+        let is_recent =
+            |created: Option<Timestamp>| since.is_none_or(|since| created.is_none_or(|created| created >= since));
+        // Whoever looked since we came has looked for us.
+        if known.looked.is_none_or(|looked| looked < came) || !known.reach(since) {
+            known.look(client, template, since).await?;
+        }
+        Ok(known.all.values().rev().filter(|run| is_recent(run.created)).cloned().collect())
     }
 
     /// The id of the inventory of a name.
@@ -79,6 +147,44 @@ impl Known {
         };
         inventories.insert(name.to_owned(), (Instant::now(), id));
         Ok(id)
+    }
+}
+
+impl Runs {
+    fn reach(&self, since: Option<Timestamp>) -> bool {
+        self.looked.is_some() && self.since.is_none_or(|reached| since.is_some_and(|since| since >= reached))
+    }
+
+    /// Reads what is new and, where that is wanted, what is older.
+    async fn look(&mut self, client: &Client, template: u64, since: Option<Timestamp>) -> Result<(), CallError> {
+        let of = (Kind::Workflow, template);
+        // A little more, so that hosts which were made together need one look.
+        let further = since.and_then(|since| since.checked_sub(TOGETHER).ok());
+        let begun = Instant::now();
+        if self.looked.is_none() {
+            let read = job::runs_while(client, of, None, |job| job.is_since(further)).await?;
+            self.all.extend(read.iter().map(|job| (job.id, Run::of(job))));
+            (self.since, self.looked) = (further, Some(begun));
+            return Ok(());
+        }
+        let open = self.all.values().find(|run| !run.status.is_over()).map(|run| run.id);
+        let since_then = self.since;
+        let is_new = |job: &Job| {
+            let is_read = self.all.get(&job.id).is_some_and(|run| run.status.is_over());
+            job.is_since(since_then) && (!is_read || open.is_some_and(|open| open < job.id))
+        };
+        let read = job::runs_while(client, of, None, is_new).await?;
+        // What was not over and is not there any more the service has forgotten.
+        self.all.retain(|_, run| run.status.is_over());
+        self.all.extend(read.iter().map(|job| (job.id, Run::of(job))));
+        if !self.reach(since) {
+            let before = self.all.keys().next().copied();
+            let read = job::runs_while(client, of, before, |job| job.is_since(further)).await?;
+            self.all.extend(read.iter().map(|job| (job.id, Run::of(job))));
+            self.since = further;
+        }
+        self.looked = Some(begun);
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::TowerProvider;
 use crate::api::User;
 use crate::api::inventory;
-use crate::api::job::{self, Job, JobId};
+use crate::api::job::{self, Job};
 use crate::api::template::Kind;
 use crate::arguments::{ID, InventoryRef, Wanted};
 use crate::client::{CallError, Client, Page, Strange};
@@ -162,14 +162,15 @@ impl TowerProvider {
         let me = self.me().await?;
         let client = self.client.patient(self.settings.max_resilient_wait.min(LOOKING));
         let mut found = job::runs(&client, kind, template, since).await?;
-        found.retain(|job| job.launched_by.id == Some(me.id));
+        // Of what nobody can tell who has launched it this user may be it.
+        found.retain(|job| job.launcher().is_none_or(|launcher| launcher == me.id));
         Ok(found)
     }
 
     /// Jobs with their links, for people.
     pub(crate) fn listed(&self, kind: Kind, jobs: &[Job]) -> String {
         let one = |job: &Job| {
-            let id = JobId { kind, id: job.id };
+            let id = job.launched_as(kind);
             let at = job.created.map(|at| format!(", launched at {at:.0}")).unwrap_or_default();
             format!("{id} ({}{at})", self.link(id))
         };
@@ -218,10 +219,18 @@ fn prepare(blueprint: &Arc<Blueprint>, wanted: &Wanted, inventory: Option<u64>) 
     let Blueprint { kind, template, needs, survey } = &**blueprint;
     let label = format!("{} `{}`", kind.word(), template.name);
     let bad = |message: String| ProviderError::new(ErrorKind::BadRequest, message);
-    let asks = |name: &str| survey.as_ref().is_some_and(|survey| survey.asks_for(name));
-    let takes_any = template.ask_variables_on_launch;
-    let takes = |name: &str| takes_any || asks(name);
     let action = kind.action();
+    // What a survey asks for that we may not read the service knows: what somebody has given is told it, and no more.
+    // For a launch of our own that is what it cannot be without.
+    let is_unread = template.survey_enabled && survey.is_none();
+    let is_due = |name: &str| match wanted.lenient {
+        true => {
+            let mut due = wanted.essential.iter().copied();
+            due.any(|due| due == name) || needs.variables_needed_to_start.iter().any(|needed| needed == name)
+        }
+        false => name != action,
+    };
+    let takes = |name: &str| blueprint.takes(name) || is_unread && wanted.given.contains_key(name) && is_due(name);
 
     let strange: Vec<&str> =
         wanted.given.keys().map(String::as_str).filter(|name| *name != action && !takes(name)).collect();
@@ -239,8 +248,7 @@ fn prepare(blueprint: &Arc<Blueprint>, wanted: &Wanted, inventory: Option<u64>) 
         return Err(bad(format!("{label} does not take `{}` on launch: {takes}", strange.join("`, `"))));
     }
 
-    let secrets = survey.as_ref().map(|survey| survey.secrets()).unwrap_or_default();
-    let mut variables = wanted.all_variables(&template.variables(), &secrets);
+    let mut variables = wanted.all_variables(&template.variables(), &blueprint.secrets());
     variables.retain(|name, _| takes(name));
     match survey {
         Some(survey) => {
@@ -261,7 +269,7 @@ fn prepare(blueprint: &Arc<Blueprint>, wanted: &Wanted, inventory: Option<u64>) 
         let message = format!("{label} asks for a credential or a password on launch, which cannot be given here");
         return Err(bad(message));
     }
-    if !needs.node_templates_missing.is_empty() {
+    if !needs.node_templates_missing.is_empty() && !wanted.lenient {
         return Err(bad(format!("{label} cannot run: the template of one of its nodes does not exist any more")));
     }
 

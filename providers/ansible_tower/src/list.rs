@@ -16,6 +16,7 @@ use crate::api::inventory::{self, Host, Inventory};
 use crate::arguments::{self, ID};
 use crate::client::{CallError, Client};
 use crate::facts;
+use crate::release::SOURCE_VM;
 
 /// How many hosts' facts are asked for at once.
 const FACTS_AT_ONCE: usize = 16;
@@ -135,7 +136,10 @@ fn described(host: &Host, known: Map<String, Value>, expiry: &[String]) -> Found
         // When it ends is for the laboratory to say.
         lease_until: None,
     };
-    let is_ours = |name: &str| [ID, "_broker_owner", "_broker_lease_until"].contains(&name);
+    // What somebody has given the workflow of a host of ours is not what that host is released by.
+    let is_ours = |name: &str| {
+        [ID, "_broker_owner", "_broker_lease_until"].contains(&name) || broker_id.is_some() && name == SOURCE_VM
+    };
     let args = made_with.into_iter().filter(|(name, value)| !is_empty(value) && !is_ours(name));
     let args: Args = args.map(|(name, value)| (name, ArgValue::from_json(value))).collect();
     let facts = HostFacts {

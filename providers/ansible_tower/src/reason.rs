@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::api::job::{self, Event, Job, JobId, Status};
 use crate::api::template::Kind;
-use crate::artifacts;
+use crate::artifacts::{self, Wanted};
 use crate::client::{CallError, Client};
 use crate::settings::ErrorScope;
-use crate::tree::Ran;
+use crate::tree::{Ran, What};
 
 /// How many lines of what a job printed are told.
 const LINES: usize = 12;
@@ -118,20 +118,25 @@ pub(crate) async fn of(
     ran: &[Ran],
     scope: ErrorScope,
 ) -> Result<Reasons, CallError> {
-    let is_failed = |ran: &&Ran| matches!(ran.status, Status::Failed | Status::Error | Status::Cancelled);
-    let mut failed: Vec<&Ran> = ran.iter().filter(is_failed).collect();
-    // The job that failed last has the reason. What was cancelled went with the whole.
-    failed.sort_by_key(|ran| (ran.status == Status::Cancelled, std::cmp::Reverse(ran.job.id)));
+    let mut failed: Vec<&Ran> = ran.iter().filter(|ran| ran.has_failed()).collect();
+    // The job that failed last has the reason. What was cancelled went with the whole, and what is no job has none.
+    failed.sort_by_key(|ran| (ran.what != What::Job, ran.status == Status::Cancelled, std::cmp::Reverse(ran.id)));
+    if failed.first().is_some_and(|ran| ran.what == What::Job) {
+        failed.retain(|ran| ran.what != What::Workflow);
+    }
     if scope == ErrorScope::Last {
         failed.truncate(1);
     }
     let mut all = Vec::new();
     for ran in failed {
-        let whole = match ran.job == id && job.event_processing_finished == Some(true) {
-            true => job.clone(),
-            false => artifacts::settled(client, ran.job).await?,
-        };
-        all.push(of_one(client, &whole).await?);
+        all.push(match ran.job().filter(|_| ran.what == What::Job) {
+            Some(one) if one == id && job.event_processing_finished == Some(true) => of_one(client, job).await?,
+            Some(one) => of_one(client, &artifacts::settled(client, one, Wanted::Events).await?).await?,
+            None => {
+                let (job, text) = (ran.name.clone(), format!("it {}", ended(ran.status)));
+                Reason { job, task: None, text, tail: Vec::new() }
+            }
+        });
     }
     let otherwise = match (job.status, job.job_explanation.as_str(), id.kind) {
         (Status::Cancelled, _, _) => "somebody cancelled it".to_owned(),
@@ -146,6 +151,15 @@ pub(crate) async fn of(
 }
 
 const CANCELLED: &str = "it was cancelled";
+
+/// How a job ended that did not end well.
+pub(crate) fn ended(status: Status) -> &'static str {
+    match status {
+        Status::Cancelled => "was cancelled",
+        Status::Error => "broke down",
+        _ => "failed",
+    }
+}
 
 async fn of_one(client: &Client, job: &Job) -> Result<Reason, CallError> {
     let reason = |task: Option<String>, text: String, tail| Reason { job: job.name.clone(), task, text, tail };

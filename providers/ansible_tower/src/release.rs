@@ -5,21 +5,23 @@
 
 use broker_core::inventory::HostRecord;
 use broker_core::provider::{ErrorKind, Order, ProviderError};
-use broker_core::{Args, HostId};
+use broker_core::{ArgValue, Args, HostId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::TowerProvider;
-use crate::api::job::{Job, JobId, Status};
+use crate::api::job::{self, Job, JobId, Status};
 use crate::api::template::Kind;
 use crate::arguments::{self, InventoryRef, Wanted};
 use crate::checkout::{candidates_of, job_of};
 use crate::facts;
+use crate::known::Run;
 use crate::launch::{NotLaunched, runs_of};
 use crate::run::Ended;
+use crate::tree::Ran;
 
 /// The variable that tells the release workflow which host is meant.
-const SOURCE_VM: &str = "source_vm";
+pub(crate) const SOURCE_VM: &str = "source_vm";
 
 /// How far two readings of clocks may be apart.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
@@ -27,15 +29,44 @@ const SLACK: SignedDuration = SignedDuration::from_secs(60);
 /// Whose host is released, and what its workflow is told beside the name.
 #[derive(Debug, Clone)]
 pub(crate) struct Release {
-    pub(crate) id: HostId,
+    id: HostId,
     given: Map<String, Value>,
     inventory: Option<InventoryRef>,
     origin: String,
+    made: Made,
+}
+
+/// What tells when a host was there for sure, where runs of the release workflow carry no id.
+#[derive(Debug, Clone, Copy)]
+enum Made {
+    /// When the job that made it ended.
+    At(Option<Timestamp>),
+    /// By this job.
+    By(JobId),
+    /// Elsewhere, before it had its id.
+    Before,
 }
 
 impl Release {
     pub(crate) fn of_order(order: &Order) -> Self {
-        Self::of(order.id, &order.args, &order.origin)
+        Self::of(order.id, &order.args, &order.origin, Made::At(None))
+    }
+
+    /// The same, of a host that was there when this job was over.
+    pub(crate) fn after(mut self, job: &Job) -> Self {
+        self.made = Made::At(job.finished);
+        self
+    }
+
+    /// The same, with what the host's workflow says that it was made with.
+    pub(crate) fn made_with(mut self, facts: &Map<String, Value>) -> Self {
+        let told = facts.get(facts::MADE_WITH).and_then(Value::as_object).into_iter().flatten();
+        let told: Args = told.map(|(name, value)| (name.clone(), ArgValue::from_json(value.clone()))).collect();
+        let told = arguments::split(told.iter().map(|(name, value)| (name.as_str(), value)));
+        let (given, inventory) = told.unwrap_or_default();
+        self.given.extend(given);
+        self.inventory = inventory.or(self.inventory);
+        self
     }
 
     pub(crate) fn of_host(host: &HostRecord) -> Self {
@@ -48,29 +79,55 @@ impl Release {
             args.extend(inner.clone());
         }
         let origin = host.args.get("_broker_origin").map(ToString::to_string).unwrap_or_default();
-        Self::of(host.id, &args, &origin)
+        let made = match job_of(host.handle.as_ref()) {
+            Some(job) => Made::By(job),
+            None if came_from_elsewhere(host) => Made::Before,
+            None => Made::At(None),
+        };
+        Self::of(host.id, &args, &origin, made).made_with(&host.facts)
     }
 
-    fn of(id: HostId, args: &Args, origin: &str) -> Self {
-        let kept = |name: &str| {
-            !name.starts_with("_broker")
-                && ![arguments::WORKFLOW, arguments::JOB_TEMPLATE, "_jenkins_url"].contains(&name)
-        };
-        let args = args.iter().filter(|(name, _)| kept(name)).map(|(name, value)| (name.as_str(), value));
+    fn of(id: HostId, args: &Args, origin: &str, made: Made) -> Self {
+        let args =
+            args.iter().filter(|(name, _)| !arguments::is_ours(name)).map(|(name, value)| (name.as_str(), value));
         // What was good enough to launch with is so here; an inventory that is a number of nothing is none.
         let (given, inventory) = arguments::split(args).unwrap_or_default();
-        Self { id, given, inventory, origin: origin.to_owned() }
+        Self { id, given, inventory, origin: origin.to_owned(), made }
     }
 
     /// A workflow launched for this host, with these variables of its own.
-    pub(crate) fn wanted(&self, workflow: &str, variables: &[(&str, Value)]) -> Wanted {
+    pub(crate) fn wanted(&self, workflow: &str, variables: &[(&'static str, Value)]) -> Wanted {
         let mut given = self.given.clone();
         given.insert(arguments::WORKFLOW.to_owned(), json!(workflow));
         given.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let mut wanted = Wanted::workflow(workflow, given, self.id, &self.origin);
         wanted.inventory.clone_from(&self.inventory);
+        wanted.essential = variables.iter().map(|(name, _)| *name).collect();
         wanted
     }
+}
+
+/// Whether a host was handed over once, or came from elsewhere: then it is what its record says. (Whoever releases one
+/// that was imported owns it by then.)
+pub(crate) fn was_handed_over(host: &HostRecord) -> bool {
+    let was_begun_here = host.is_half_made() && host.endpoint.is_some();
+    !was_begun_here && !host.facts.contains_key(facts::DEPLOY_FAILED)
+}
+
+/// Whether a host was imported or listed, and not made by a job that we know.
+fn came_from_elsewhere(host: &HostRecord) -> bool {
+    let has_job = job_of(host.handle.as_ref()).is_some() || host.facts.contains_key(facts::JOB);
+    was_handed_over(host) && !has_job
+}
+
+/// What the release workflow knows a host by: what its own workflow says to that, else its name. What somebody has
+/// given the workflow that makes it is another machine's name.
+pub(crate) fn machine_of(host: &HostRecord) -> Option<String> {
+    let told = host.facts.get(facts::MADE_WITH).and_then(|told| told.get(SOURCE_VM)?.as_str());
+    // Of a host that came from elsewhere the arguments are what its workflow has said.
+    let came = || host.args.get(SOURCE_VM).filter(|_| came_from_elsewhere(host))?.as_str();
+    let told = told.or_else(came).filter(|name| !name.is_empty());
+    told.or(host.name.as_deref()).or(host.hostname.as_deref()).map(str::to_owned)
 }
 
 impl TowerProvider {
@@ -80,9 +137,10 @@ impl TowerProvider {
             return Err(cannot_tell(&links));
         }
         let release = Release::of_host(host);
-        let was_handed_over = host.checked_out_at.is_some() && !host.facts.contains_key(facts::DEPLOY_FAILED);
-        if was_handed_over && let Some(name) = &host.name {
-            return self.run_release(&release, name).await;
+        if was_handed_over(host)
+            && let Some(name) = machine_of(host)
+        {
+            return self.run_release(&release, &name).await;
         }
         let jobs = self.jobs_of(host).await?;
         let mut names: Vec<String> = Vec::new();
@@ -99,16 +157,16 @@ impl TowerProvider {
             }
             let mut made = self.made_by(id, &ran).await?;
             if job.status == Status::Successful {
-                let told = self.told_by(id, &ran).await?;
-                made.extend(told.and_then(|told| told.name).filter(|name| !made.contains(name)));
-                if made.is_empty() && !ran.is_empty() {
+                let told = self.told_by(host, id, &ran).await?;
+                made.extend(told.and_then(|told| facts::machine(&told)).filter(|name| !made.contains(name)));
+                if made.is_empty() && !ran.is_empty() && !ran.iter().any(Ran::has_failed) {
                     told_nothing = Some(id);
                 }
             }
             names.extend(made.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
         }
         if names.is_empty() {
-            names.extend(host.name.clone());
+            names.extend(machine_of(host));
         }
         if let Some(id) = told_nothing.filter(|_| names.is_empty()) {
             let message = format!(
@@ -136,13 +194,10 @@ impl TowerProvider {
             return Err(ProviderError::new(ErrorKind::Settings, message));
         }
         let mut running = None;
-        for job in self.releases_of(release.id).await? {
-            if job.text_variable(SOURCE_VM).as_deref() != Some(name) {
-                continue;
-            }
-            match job.status {
+        for run in self.releases_of(release, name).await? {
+            match run.status {
                 Status::Successful => return Ok(()),
-                status if !status.is_over() => running = Some(job.id),
+                status if !status.is_over() => running = Some(run.id),
                 _ => {}
             }
         }
@@ -163,18 +218,35 @@ impl TowerProvider {
         }
     }
 
-    /// The runs of the release workflow that were for this host, newest first.
-    pub(crate) async fn releases_of(&self, id: HostId) -> Result<Vec<Job>, ProviderError> {
+    /// The runs of the release workflow that were for this machine of a host, newest first.
+    pub(crate) async fn releases_of(&self, release: &Release, name: &str) -> Result<Vec<Run>, ProviderError> {
         let workflow = &self.settings.release_workflow;
-        let template = match self.known.blueprint(&self.client, Kind::Workflow, workflow).await {
-            Ok(blueprint) => blueprint.template.id,
+        let blueprint = match self.known.blueprint(&self.client, Kind::Workflow, workflow).await {
+            Ok(blueprint) => blueprint,
             // What cannot be launched has not been.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let runs =
-            runs_of(&self.client, Kind::Workflow, template, (arguments::ID, &id.to_string()), self.since(id)).await;
-        runs.map_err(|error| error.at(format!("could not look at the runs of workflow `{workflow}`")))
+        let since = self.since(release.id);
+        // One that carries no id was for whatever had the name at the time: this host, once it had it.
+        let was_there = match (blueprint.takes(arguments::ID), release.made) {
+            (true, _) => None,
+            (false, Made::At(at)) => at,
+            (false, Made::By(job)) => self.job(job).await?.and_then(|job| job.finished),
+            (false, Made::Before) => since,
+        };
+        let runs = self.known.runs(&self.client, blueprint.template.id, since).await;
+        let mut runs =
+            runs.map_err(|error| error.at(format!("could not look at the runs of workflow `{workflow}`")))?;
+        let id = release.id.to_string();
+        runs.retain(|run| {
+            let is_for_it = match &run.host {
+                Some(of) => *of == id,
+                None => was_there.is_some_and(|there| run.created.is_some_and(|created| created >= there)),
+            };
+            is_for_it && run.machine.as_deref() == Some(name)
+        });
+        Ok(runs)
     }
 
     /// When an id was made, by the service's clock, and a little earlier.
@@ -198,7 +270,7 @@ impl TowerProvider {
 
     /// A job; nothing if the service has forgotten it.
     pub(crate) async fn job(&self, id: JobId) -> Result<Option<Job>, ProviderError> {
-        match crate::api::job::job(&self.client, id).await {
+        match job::job(&self.client, id).await {
             Ok(job) => Ok(Some(job)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(crate::about(error, id, "look at")),

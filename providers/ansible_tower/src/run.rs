@@ -143,8 +143,7 @@ impl TowerProvider {
 
     /// What ran for a job.
     pub(crate) async fn ran(&self, id: JobId, job: &Job) -> Result<Vec<Ran>, ProviderError> {
-        let root = Ran { job: id, name: job.name.clone(), status: job.status };
-        tree::of(&self.patient(), &root).await.map_err(|error| about(error, id, "look at what ran for"))
+        tree::of(&self.patient(), id, job).await.map_err(|error| about(error, id, "look at what ran for"))
     }
 
     /// Why a job failed.
@@ -157,6 +156,8 @@ impl TowerProvider {
     pub(crate) fn failed(&self, label: &str, id: JobId, job: &Job, reasons: &Reasons) -> ProviderError {
         let word = match job.status {
             Status::Cancelled => "was cancelled",
+            // By a path of its own for that.
+            Status::Successful => "went on after a failure and tells of no host",
             _ => "failed",
         };
         let message = format!("{label} {word}: {reasons} ({})", self.link(id));

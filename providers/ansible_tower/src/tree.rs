@@ -2,45 +2,81 @@
 
 use std::collections::HashSet;
 
-use crate::api::job::{self, JobId, Node, Status};
+use crate::api::job::{self, Job, JobId, Node, Status};
 use crate::api::template::Kind;
 use crate::client::{CallError, Client};
 
-/// Something that ran or runs for a workflow: a leaf of its tree.
+/// Something that ran or runs for a workflow: a leaf of its tree, or anything else in it that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ran {
-    pub(crate) job: JobId,
+    /// Its number, which is nothing else's: what began later has a higher one.
+    pub(crate) id: u64,
+    pub(crate) what: What,
     pub(crate) name: String,
     pub(crate) status: Status,
 }
 
-/// What ran for a job, single jobs and whatever of a workflow has no jobs in it. A job without nodes is all of it.
-pub(crate) async fn of(client: &Client, root: &Ran) -> Result<Vec<Ran>, CallError> {
-    if root.job.kind == Kind::Job {
-        return Ok(vec![root.clone()]);
+/// What it is that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A job, whose events and artifacts can be asked for.
+    Job,
+    /// A workflow in the workflow, which its own leaves stand for unless it failed.
+    Workflow,
+    /// An approval, an update of a project: nothing that has a word to say of a host.
+    Other,
+}
+
+impl Ran {
+    /// Whether it ended badly.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.status.has_failed()
+    }
+
+    /// Its job, where it is one that can be looked at.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        let kind = match self.what {
+            What::Job => Kind::Job,
+            What::Workflow => Kind::Workflow,
+            What::Other => return None,
+        };
+        Some(JobId { kind, id: self.id })
+    }
+}
+
+/// What ran for a job: single jobs, and whatever else failed. A job without nodes is all of it.
+pub(crate) async fn of(client: &Client, root: JobId, job: &Job) -> Result<Vec<Ran>, CallError> {
+    if root.kind == Kind::Job {
+        return Ok(vec![Ran { id: root.id, what: What::Job, name: job.name.clone(), status: job.status }]);
     }
     let mut all = Vec::new();
-    let mut seen = HashSet::from([root.job.id]);
-    let mut workflows = vec![root.job.id];
+    let mut seen = HashSet::from([root.id]);
+    let mut workflows = vec![root.id];
     while let Some(workflow) = workflows.pop() {
         for ran in job::nodes(client, workflow).await?.iter().filter_map(ran) {
-            match ran.job.kind {
-                // A workflow can be a node of itself.
-                Kind::Workflow if seen.insert(ran.job.id) => workflows.push(ran.job.id),
-                Kind::Workflow => {}
-                Kind::Job => all.push(ran),
+            // A workflow can be a node of itself.
+            if ran.what == What::Workflow && seen.insert(ran.id) {
+                workflows.push(ran.id);
+            }
+            if ran.what == What::Job || ran.has_failed() {
+                all.push(ran);
             }
         }
     }
-    all.sort_by_key(|ran| ran.job.id);
+    all.sort_by_key(|ran| ran.id);
+    all.dedup_by_key(|ran| ran.id);
     Ok(all)
 }
 
-/// What a node ran. Approvals and updates of projects have nothing to tell of a host.
+/// What a node ran.
 fn ran(node: &Node) -> Option<Ran> {
     let ran = node.summary_fields.job.as_ref()?;
-    let kind = Kind::of_type(&ran.kind)?;
-    Some(Ran { job: JobId { kind, id: ran.id }, name: ran.name.clone(), status: ran.status })
+    let what = match Kind::of_type(&ran.kind) {
+        Some(Kind::Job) => What::Job,
+        Some(Kind::Workflow) => What::Workflow,
+        None => What::Other,
+    };
+    Some(Ran { id: ran.id, what, name: ran.name.clone(), status: ran.status })
 }
 
 /// How far a workflow is, in a few words.
@@ -84,10 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn approvals_are_passed_over() {
+    fn an_approval_is_nothing_to_look_at() {
         let approval = nodes(
-            json!([{"id": 1, "summary_fields": {"job": {"id": 5, "name": "ok?", "status": "pending", "type": "workflow_approval"}}}]),
+            json!([{"id": 1, "summary_fields": {"job": {"id": 5, "name": "ok?", "status": "failed", "type": "workflow_approval"}}}]),
         );
-        assert_eq!(ran(&approval[0]), None);
+        let ran = ran(&approval[0]).unwrap();
+        assert_eq!((ran.what, ran.job(), ran.has_failed()), (What::Other, None, true));
     }
 }

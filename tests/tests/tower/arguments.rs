@@ -1,7 +1,7 @@
 //! Arguments, inventories, labels and surveys: what is told before a launch, and what reaches it.
 
-use broker_tests::awx::{Template, World};
-use serde_json::json;
+use broker_tests::awx::{Fate, Rule, Template, World};
+use serde_json::{Value, json};
 
 use super::life::told_by_last_job;
 use super::{Lab, world};
@@ -119,4 +119,84 @@ fn an_inventory_may_be_named() {
     lab.broker("checkout --workflow no-inventory");
     let error = lab.fails("checkout --job-template jt-noinventory --tower-inventory nonsense", 7);
     assert!(error.contains("nonsense"), "{error}");
+}
+
+/// An answer of the API.
+fn answer(method: &str, path: &str, body: &Value) -> Rule {
+    Rule::new(method, path, Fate::Answer(200, "application/json".to_owned(), body.to_string()))
+}
+
+/// What the launch says to that, where nothing has said it before.
+#[test]
+fn what_a_job_template_drops_is_told() {
+    let lab = Lab::new();
+    let takes_all = json!({"id": 19, "name": "jt-noprompt", "inventory": 2, "ask_variables_on_launch": true,
+        "summary_fields": {"user_capabilities": {"start": true}}});
+    let page = json!({"count": 1, "next": null, "previous": null, "results": [takes_all]});
+    lab.awx.spoil(answer("GET", "/api/v2/job_templates/", &page));
+    let said = lab.env.broker(["checkout", "--job-template", "jt-noprompt", "--a", "1"]).stderr;
+    assert!(said.contains("job template `jt-noprompt` has dropped what it was told of [\"extra_vars\"]"), "{said}");
+}
+
+/// A question as the API has it.
+fn question(variable: &str, kind: &str, choices: &Value) -> Value {
+    json!({"variable": variable, "type": kind, "choices": choices, "required": true, "question_name": variable,
+        "default": "", "min": null, "max": null})
+}
+
+/// Nobody but the service knows then what it asks for: it is told what somebody has given, and what it needs.
+#[test]
+fn a_survey_that_may_not_be_read_stops_nothing() {
+    let asks = |name: &str, variable: &str, node: &str| {
+        let spec = json!([question(variable, "text", &json!(""))]);
+        Template::workflow(name).survey(spec).without_variables().node(node)
+    };
+    let world = world().template(asks("asks", "name_prefix", "jt-deploy")).template(asks(
+        "remove-vm",
+        "source_vm",
+        "jt-unmake",
+    ));
+    let lab = Lab::of(world, "");
+    lab.awx.spoil(Rule::detail("GET", "*/survey_spec/", 403, "You do not have permission to perform this action."));
+    lab.broker("checkout --workflow asks --name_prefix one");
+    assert_eq!(told_by_last_job(&lab, "asks"), json!({"name_prefix": "one"}));
+    let error = lab.fails("checkout --workflow asks --name_prefix two --other x", 7);
+    assert!(error.contains("Variables other are not allowed on launch"), "{error}");
+    lab.broker("checkin --all");
+    assert_eq!(told_by_last_job(&lab, "remove-vm"), json!({"source_vm": "one-vm01"}));
+    assert!(lab.awx.machines().is_empty());
+}
+
+/// A nick's version is a number to whoever reads it.
+#[test]
+fn a_number_answers_a_question_for_a_text() {
+    let spec =
+        json!([question("version", "multiplechoice", &json!(["9.4", "9.10"])), question("zone", "text", &json!(""))]);
+    let lab = Lab::of(world().template(Template::workflow("asks").survey(spec).node("jt-make")), "");
+    let settings = lab.env.directory().join("broker_settings.yaml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(settings, format!("{text}nicks:\n  old:\n    workflow: asks\n    version: 9.4\n    zone: 7\n"))
+        .unwrap();
+    lab.broker("checkout --nick old");
+    let told = told_by_last_job(&lab, "asks");
+    assert_eq!((&told["version"], &told["zone"]), (&json!("9.4"), &json!("7")));
+}
+
+#[test]
+fn the_build_that_asks_is_told() {
+    let mut lab = Lab::of(world(), "");
+    lab.env.set("BUILD_URL", "https://jenkins.example.com/job/nightly/7/");
+    lab.broker("checkout --workflow make");
+    assert_eq!(told_by_last_job(&lab, "make")["_jenkins_url"], json!("https://jenkins.example.com/job/nightly/7/"));
+}
+
+/// A host is to go, whatever else is wrong with the workflow.
+#[test]
+fn a_release_workflow_that_lacks_a_template_is_launched_all_the_same() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make");
+    let lacks = json!({"variables_needed_to_start": [], "node_templates_missing": [4]});
+    lab.awx.spoil(answer("GET", &lab.awx.launch_path("remove-vm"), &lacks));
+    lab.broker("checkin 0");
+    assert!(lab.awx.machines().is_empty());
 }

@@ -1,9 +1,11 @@
 //! Workflows that fail: the reason, and what becomes of what they made.
 
-use broker_tests::awx::{Awx, Fate, Rule, World};
+use std::time::Duration;
+
+use broker_tests::awx::{Awx, Fate, Pace, Rule, Template, World};
 use serde_json::json;
 
-use super::Lab;
+use super::{Lab, world};
 
 /// The newest failed child has the reason; the host that an earlier one made goes.
 #[test]
@@ -110,8 +112,7 @@ fn a_workflow_whose_jobs_have_no_reason_is_told_by_its_explanation() {
 fn what_a_task_says_is_shown_to_the_letter() {
     let text = "- name: Say\n  hosts: localhost\n  tasks:\n    - name: Refuse\n      ansible.builtin.fail: {msg: \"fatal: [localhost]: \
                 [/x] is [red]\"}\n";
-    let world =
-        World::recorded().playbook("say.yml", text).template(broker_tests::awx::Template::job("jt-say", "say.yml"));
+    let world = World::recorded().playbook("say.yml", text).template(Template::job("jt-say", "say.yml"));
     let lab = Lab::of(world, "");
     for line in ["checkout --job-template jt-say", "execute --job-template jt-say"] {
         let error = lab.fails(line, 7);
@@ -168,8 +169,7 @@ fn a_job_that_somebody_cancels_is_told_to_be_cancelled() {
 
 #[test]
 fn all_reasons_are_told_where_that_is_wanted() {
-    let world = World::recorded()
-        .template(broker_tests::awx::Template::workflow("two").node("jt-fail").node("jt-broken").always(0, 1));
+    let world = World::recorded().template(Template::workflow("two").node("jt-fail").node("jt-broken").always(0, 1));
     let lab = Lab::of(world, "error_scope: all");
     let error = lab.fails("checkout --workflow two", 7);
     assert!(error.contains("`jt-broken`: ERROR!") && error.contains("No hypervisor has capacity"), "{error}");
@@ -181,4 +181,132 @@ fn wait_for_run(awx: &Awx) {
         awx.unfinished().iter().any(|job| awx.status_of(*job) == Some("running"))
             && awx.unfinished().iter().all(|job| awx.status_of(*job) == Some("running"))
     });
+}
+
+/// A playbook of one task.
+fn one_task(task: &str) -> String {
+    format!("- name: One\n  hosts: localhost\n  tasks:\n    - name: Do it\n      {task}\n")
+}
+
+/// The service ends a workflow well whose failed job leads on to another: the machine may be gone, and is nobody's
+/// host.
+#[test]
+fn a_workflow_that_cleans_up_after_a_failure_hands_nothing_over() {
+    let gone = one_task("lab.machine: {name: \"{{ vm_name }}\", state: absent}");
+    let lenient = one_task("lab.machine: {name: \"{{ source_vm }}\", state: absent}");
+    for first in ["jt-make", "jt-deploy"] {
+        let tidy = Template::workflow("tidy").node(first).node("jt-fail").node("jt-tidy");
+        let world = world()
+            .playbook("tidy.yml", &gone)
+            .playbook("unmake.yml", &lenient)
+            .template(Template::job("jt-tidy", "tidy.yml"))
+            .template(tidy.on_success(0, 1).on_failure(1, 2));
+        let lab = Lab::of(world, "");
+        let out = lab.env.root().join("out.json");
+        let error = lab.fails(&format!("--output-file {} checkout --workflow tidy", out.to_str().unwrap()), 7);
+        let says =
+            "workflow `tidy` went on after a failure and tells of no host: task `Refuse` of `jt-fail`: No hypervisor";
+        assert!(error.contains(says), "{error}");
+        assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty(), "{error}");
+        assert_eq!(super::read(&out)["Reason(s)"]["task"], json!("Refuse"));
+    }
+}
+
+/// Nothing was made, so that there is nothing to be checked in either.
+#[test]
+fn a_failure_that_a_workflow_goes_on_after_leaves_no_entry() {
+    let handled = Template::workflow("handled").node("jt-fail").node("jt-lists").on_failure(0, 1);
+    let lab = Lab::of(world().template(handled), "");
+    let error = lab.fails("checkout --workflow handled", 7);
+    assert!(error.contains("task `Refuse` of `jt-fail`"), "{error}");
+    assert!(lab.inventory().is_empty());
+}
+
+#[test]
+fn a_failure_that_is_expected_costs_no_host() {
+    let tell =
+        one_task("ansible.builtin.set_stats: {data: {_broker_facts: {fqdn: \"{{ fqdn }}\", name: \"{{ vm_name }}\"}}}");
+    let before = Template::workflow("before").node("jt-fail").node("jt-make").always(0, 1);
+    let between = Template::workflow("between").node("jt-deploy").node("jt-fail").node("jt-tell");
+    let world = world()
+        .playbook("tell.yml", &tell)
+        .template(Template::job("jt-tell", "tell.yml"))
+        .template(before)
+        .template(between.on_success(0, 1).always(1, 2));
+    let lab = Lab::of(world, "");
+    for workflow in ["before", "between"] {
+        lab.broker(&format!("checkout --workflow {workflow}"));
+        assert_eq!((lab.awx.machines().len(), lab.inventory()[0]["state"].clone()), (1, json!("active")));
+        lab.broker("checkin --all");
+        assert!(lab.awx.machines().is_empty());
+    }
+}
+
+/// A job keeps what it has told when a later task of it fails; what was handed over by then was made as well.
+#[test]
+fn what_a_job_made_before_it_failed_is_checked_in() {
+    for told in ["vm_name: half", "_broker_facts: {name: half, fqdn: half.example.test}"] {
+        let half = format!(
+            "- name: Half\n  hosts: localhost\n  tasks:\n    - name: Make it\n      lab.machine: {{name: half, state: present}}\n    \
+             - name: Tell\n      ansible.builtin.set_stats: {{data: {{{told}}}}}\n    - name: Refuse\n      \
+             ansible.builtin.fail: {{msg: no room}}\n"
+        );
+        let world = world().playbook("half.yml", &half).template(Template::job("jt-half", "half.yml"));
+        let lab = Lab::of(world.template(Template::workflow("half").node("jt-half")), "");
+        for line in ["checkout --workflow half", "checkout --job-template jt-half"] {
+            let error = lab.fails(line, 7);
+            assert!(
+                error.contains("no room") && error.contains("host `half` that it had made is checked in"),
+                "{error}"
+            );
+            assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty(), "{error}");
+        }
+    }
+}
+
+/// The service shows a sentence where the artifacts are, which is no reason to ask for two hours.
+#[test]
+fn artifacts_that_are_hidden_are_told_to_be() {
+    let text = one_task("no_log: true\n      ansible.builtin.set_stats: {data: {vm_name: secret-vm}}");
+    let world = world().playbook("hide.yml", &text).template(Template::job("jt-hide", "hide.yml"));
+    let lab = Lab::of(world.template(Template::workflow("hide").node("jt-hide")), "");
+    let error = lab.fails("checkout --workflow hide", 7);
+    assert!(error.contains("shown to nobody, since a task with `no_log` has set them"), "{error}");
+    assert_eq!(lab.inventory()[0]["state"], json!("failed"));
+}
+
+#[test]
+fn the_last_lines_of_a_task_that_fails_are_told() {
+    let text = one_task("lab.command: {stdout: \"one\\ntwo\", stderr: disk is full, rc: 2}");
+    let world = world().playbook("print.yml", &text).template(Template::job("jt-print", "print.yml"));
+    let lab = Lab::of(world.template(Template::workflow("print").node("jt-print")), "");
+    let error = lab.fails("checkout --workflow print", 7);
+    assert!(error.contains("task `Do it` of `jt-print`: non-zero return code: disk is full"), "{error}");
+    assert!(error.contains("it ends with") && error.contains("  two\n"), "{error}");
+}
+
+/// Of more than a megabyte the service shows nothing but a sentence, unless it is asked for as a file.
+#[test]
+fn the_end_of_a_long_output_is_told() {
+    let text = format!(
+        "- name: Long\n  hosts: localhost\n  tasks:\n    - name: Print\n      ansible.builtin.debug: {{msg: {}}}\n    - name: \
+         Refuse\n      ansible.builtin.fail: {{msg: \"\"}}\n",
+        "x".repeat(1 << 20)
+    );
+    let world = world().playbook("long.yml", &text).template(Template::job("jt-long", "long.yml"));
+    let lab = Lab::of(world, "");
+    let error = lab.fails("execute --job-template jt-long", 7);
+    assert!(error.contains("fatal: [localhost]: FAILED!") && !error.contains("too large"), "{error}");
+}
+
+/// What a job has left is there before the last of its events are.
+#[test]
+fn the_reason_is_waited_for_where_there_are_artifacts_already() {
+    let text = "- name: Half\n  hosts: localhost\n  tasks:\n    - name: Tell\n      ansible.builtin.set_stats: {data: {data_out: 1}}\n    \
+                - name: Refuse\n      ansible.builtin.fail: {msg: no room}\n";
+    let second = Duration::from_secs(1);
+    let world = world().playbook("half.yml", text).template(Template::job("jt-half", "half.yml"));
+    let lab = Lab::of(world.pace(Pace { run: second, events: second, ..Pace::fast() }), "");
+    let error = lab.fails("checkout --job-template jt-half", 7);
+    assert!(error.contains("task `Refuse` of `jt-half`: no room"), "{error}");
 }

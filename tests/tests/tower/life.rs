@@ -287,3 +287,108 @@ fn a_host_that_somebody_else_released_is_gone() {
     assert!(lab.awx.machines().is_empty());
     assert_eq!(lab.launches(), 4);
 }
+
+/// A host whose workflow tells these stats, which are YAML in one line.
+fn telling(stats: &str) -> World {
+    world().playbook(
+        "make.yml",
+        &format!(
+            "- name: Make\n  hosts: localhost\n  tasks:\n    - name: Make it\n      lab.machine: {{name: \"{{{{ machine | \
+             default('vm.example.test') }}}}\", state: present}}\n    - name: Tell\n      ansible.builtin.set_stats: {{data: {{{stats}}}}}\n"
+        ),
+    )
+}
+
+/// What a workflow adds to its arguments its release workflow needs, as with the Python tool.
+#[test]
+fn what_a_workflow_adds_to_its_arguments_reaches_the_release() {
+    let lab = Lab::of(
+        telling(
+            "_broker_facts: {name: vm, fqdn: vm.example.test}, _broker_args: {workflow: make, note: hello, region: eu, source_vm: vm.example.test}",
+        ),
+        "",
+    );
+    lab.broker("checkout --workflow make --note hello");
+    let host = &lab.inventory()[0];
+    assert_eq!(host["tower_args"], json!({"region": "eu", "source_vm": "vm.example.test"}));
+    lab.broker("extend 0 --new-expire-time +60");
+    assert_eq!(told_by_last_job(&lab, "extend-vm")["target_vm"], json!("vm"));
+    lab.broker("checkin 0");
+    let told = told_by_last_job(&lab, "remove-vm");
+    assert_eq!((&told["source_vm"], &told["region"]), (&json!("vm.example.test"), &json!("eu")));
+    assert_eq!((&told["note"], &told["workflow"]), (&json!("hello"), &json!("remove-vm")));
+    assert!(lab.awx.machines().is_empty());
+}
+
+/// What somebody has given under that name is another machine.
+#[test]
+fn the_machine_that_a_host_is_made_of_is_not_released() {
+    let lab =
+        Lab::of(telling("_broker_facts: {name: vm.example.test}, _broker_args: \"{{ _broker_extra_vars }}\""), "");
+    lab.broker("checkout --workflow make --source_vm golden");
+    assert!(lab.inventory()[0].get("tower_args").is_none());
+    lab.broker("checkin 0");
+    assert_eq!(told_by_last_job(&lab, "remove-vm")["source_vm"], json!("vm.example.test"));
+}
+
+#[test]
+fn a_host_may_have_a_hostname_and_no_name() {
+    let lab = Lab::of(telling("_broker_facts: {fqdn: vm.example.test}"), "");
+    lab.broker("checkout --workflow make");
+    lab.broker("extend 0 --new-expire-time +60");
+    assert_eq!(told_by_last_job(&lab, "extend-vm")["target_vm"], json!("vm.example.test"));
+    lab.broker("checkin 0");
+    assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty());
+    // Also where its making is undone.
+    let lab = Lab::of(telling("_broker_facts: {fqdn: vm.example.test}"), "extend_workflow: wide");
+    lab.awx.spoil(broker_tests::awx::Rule::detail("POST", &lab.awx.launch_path("wide"), 400, "no").times(1));
+    lab.fails("checkout --workflow make --lease 1h", 7);
+    assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty());
+}
+
+/// A job template whose jobs are cut into slices is launched as a workflow of them.
+#[test]
+fn a_job_template_may_run_in_slices() {
+    let lab = Lab::of(world().template(Template::job("jt-make", "make.yml").slices(2)), "");
+    let ran = lab.broker("checkout --job-template jt-make");
+    assert!(ran.stderr.contains("/#/jobs/workflow/"), "{}", ran.stderr);
+    assert_eq!(lab.inventory()[0]["name"], json!(lab.awx.machines()[0]));
+    lab.broker("checkin --all");
+    assert!(lab.awx.machines().is_empty());
+    let ran = lab.broker("execute --job-template jt-make --output json").json();
+    assert_eq!((&ran["type"], &ran["status"]), (&json!("workflow_job"), &json!("successful")));
+}
+
+/// A release workflow that takes nothing but the name carries no id by which a run of it could be known.
+#[test]
+fn a_host_is_released_once_by_a_workflow_that_takes_the_name_alone() {
+    let question = json!([{"variable": "source_vm", "type": "text", "required": true, "question_name": "Name", "default": "",
+        "min": null, "max": null, "choices": ""}]);
+    let release = Template::workflow("remove-vm").survey(question).without_variables().node("jt-unmake");
+    let lab = Lab::of(world().template(release.clone()), "");
+    lab.broker("checkout --workflow make --vm same");
+    lab.broker("checkin 0");
+    assert_eq!(lab.launches(), 2);
+    // A new host of an old name is another one.
+    lab.broker("checkout --workflow make --vm same");
+    lab.broker("checkin --all");
+    assert_eq!((lab.launches(), lab.awx.machines().len()), (4, 0));
+    // One whose making is cut off is looked for until it is gone.
+    let late = Template::workflow("late").node("jt-make").node("jt-sleep").on_success(0, 1);
+    let lab = Lab::of(world().template(release).template(late), "");
+    lab.fails("checkout --workflow late --seconds 3000 --timeout 2s", 7);
+    assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty());
+    assert_eq!(lab.launches(), 2);
+}
+
+/// Runs of the release workflow are read once for all who want to know of theirs.
+#[test]
+fn many_releases_look_at_the_runs_of_their_workflow_together() {
+    let lab = Lab::of(world(), "");
+    lab.broker("checkout --workflow make --count 12");
+    lab.awx.forget_requests();
+    lab.broker("checkin --all");
+    let looks = lab.awx.requests().iter().filter(|seen| seen.target.contains("/workflow_jobs/?order_by=-id")).count();
+    assert!((1..=6).contains(&looks), "{looks}");
+    assert!(lab.awx.machines().is_empty());
+}

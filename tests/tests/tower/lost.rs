@@ -129,3 +129,20 @@ fn killed_over_its_launch(lab: &Lab, workflow: &str) {
 fn written(env: &TestEnv) -> String {
     std::fs::read_to_string(env.directory().join("inventory.jsonl")).unwrap_or_default()
 }
+
+/// One that tells less of its jobs.
+#[test]
+fn at_an_old_service_launches_are_found_and_candidates_shown() {
+    let lab = Lab::of(world().old(), "");
+    lab.awx.spoil(Rule::new("POST", "*/launch/", Fate::DropAfter).times(1));
+    lab.broker("checkout --workflow make");
+    assert_eq!((lab.awx.all_machines().len(), lab.launches()), (1, 1));
+    lab.broker("checkin 0");
+    assert!(lab.awx.machines().is_empty());
+
+    let mute = Template::workflow("mute").node("jt-deploy").without_variables();
+    let lab = Lab::of(world().old().template(mute), "");
+    lab.awx.spoil(Rule::new("POST", "*/launch/", Fate::DropAfter).times(1));
+    let error = lab.fails("checkout --workflow mute", 7);
+    assert!(error.contains("nothing tells whether it is one of these: workflow job"), "{error}");
+}

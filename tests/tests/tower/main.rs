@@ -52,6 +52,7 @@
 //! | a token for each host, and a login for each host that is released | `login::a_password_makes_one_token…`, `login::a_token_that_a_killed…` |
 //! | certificates are not looked at | `life::certificates_are_looked_at` |
 //! | two requests for each host of a sync, a poll for each job | `sync::hosts_on_all_pages…`, `sync::hosts_that_have_not_changed…`, `waiting::many_who_wait…` |
+//! | it hands over what a workflow made and removed again, and forgets what the failing job itself made | `failures::a_workflow_that_cleans_up…`, `failures::what_a_job_made…` |
 //!
 //! What it survives is survived here as well: a service that is stopped for some seconds (`waiting::a_service_that_is_away…`).
 

@@ -1,6 +1,6 @@
 //! Syncing with the service's inventories.
 
-use broker_tests::awx::World;
+use broker_tests::awx::{Fate, Rule, World};
 use serde_json::json;
 
 use super::{Lab, world};
@@ -117,7 +117,7 @@ fn a_host_that_is_listed_no_more_has_vanished_and_others_stay() {
 fn what_cannot_be_listed_changes_nothing() {
     let lab = Lab::new();
     lab.broker("inventory --sync AnsibleTower");
-    lab.awx.spoil(broker_tests::awx::Rule::detail("GET", "/api/v2/inventories/", 403, "no"));
+    lab.awx.spoil(Rule::detail("GET", "/api/v2/inventories/", 403, "no"));
     lab.fails("inventory --sync AnsibleTower", 6);
     assert_eq!(lab.inventory().len(), 3);
     let error = lab.fails("inventory --sync AnsibleTower::nowhere", 13);
@@ -131,4 +131,66 @@ fn a_listed_host_is_released_by_its_name() {
     lab.broker("checkin 0");
     let told = super::life::told_by_last_job(&lab, "remove-vm");
     assert_eq!(told["source_vm"], json!("rig-a"));
+}
+
+/// What the Python tool has written of its hosts, one of them in none of the service's inventories.
+const PYTHON: &str = "- _broker_args:
+    deploy_flavor: tiny
+    workflow: deploy-vm
+  _broker_provider: AnsibleTower
+  hostname: rig-a.example.test
+  name: rig-a
+  type: host
+- _broker_args:
+    deploy_flavor: big
+    source_vm: unlisted-vm
+    workflow: deploy-vm
+  _broker_provider: AnsibleTower
+  hostname: unlisted.example.test
+  name: unlisted
+  type: host
+";
+
+#[test]
+fn hosts_of_the_python_tool_are_synced_extended_and_released() {
+    let lab = Lab::new();
+    std::fs::write(lab.env.directory().join("inventory.yaml"), PYTHON).unwrap();
+    lab.broker("inventory --sync AnsibleTower");
+    let names: Vec<String> = lab.inventory().iter().map(|host| host["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, ["rig-a", "unlisted", "rig-b", "rig-c"]);
+    assert_eq!(lab.inventory()[0]["address"], json!("192.0.2.11"));
+    for name in ["rig-a", "unlisted"] {
+        lab.broker(&format!("extend {name} --new-expire-time +60"));
+        assert_eq!(super::life::told_by_last_job(&lab, "extend-vm")["target_vm"], json!(name));
+    }
+    for (name, machine, flavor) in [("rig-a", "rig-a", "tiny"), ("unlisted", "unlisted-vm", "big")] {
+        lab.broker(&format!("checkin {name}"));
+        let told = super::life::told_by_last_job(&lab, "remove-vm");
+        assert_eq!((&told["source_vm"], &told["deploy_flavor"]), (&json!(machine), &json!(flavor)));
+    }
+    assert_eq!(lab.inventory().len(), 2);
+}
+
+/// It looks like one that is not there.
+#[test]
+fn an_inventory_that_may_not_be_seen_any_more_loses_no_host() {
+    let lab = Lab::new();
+    lab.broker("inventory --sync AnsibleTower");
+    lab.awx.set_inventory_role("rigger-hosts", "rigger", None);
+    let said = lab.broker("inventory --sync AnsibleTower").stderr;
+    assert!(said.contains("sees no inventory `rigger-hosts` any more"), "{said}");
+    let hosts = lab.inventory();
+    assert!(hosts.len() == 3 && hosts.iter().all(|host| host["state"] == json!("active")), "{hosts:?}");
+}
+
+/// The service counts the hosts of an inventory a while after they have come.
+#[test]
+fn hosts_that_are_not_counted_yet_are_listed() {
+    let lab = Lab::new();
+    let inventory = json!({"id": 4, "name": "rigger-hosts", "total_hosts": 0});
+    let page = json!({"count": 1, "next": null, "previous": null, "results": [inventory]}).to_string();
+    let answer = Fate::Answer(200, "application/json".to_owned(), page);
+    lab.awx.spoil(Rule::new("GET", "/api/v2/inventories/", answer));
+    lab.broker("inventory --sync AnsibleTower");
+    assert_eq!(lab.inventory().len(), 3);
 }

@@ -127,3 +127,36 @@ fn what_runs_in_a_workflow_is_told_as_it_does() {
     let said = lab.broker("checkout --workflow slow --seconds 300").stderr;
     assert!(said.contains("running `jt-sleep`, 0 of 2 done"), "{said}");
 }
+
+/// How far all workflows are is one question too.
+#[test]
+fn many_who_show_how_far_they_are_ask_together() {
+    let lab = Lab::of(world().pace(Pace::fast().slower(20)), "");
+    let said = lab.broker("checkout --workflow slow --count 10 --seconds 20").stderr;
+    assert!(said.contains("running `jt-sleep`, 0 of 2 done"), "{said}");
+    let asked = |part: &str| lab.awx.requests().iter().filter(|seen| seen.target.contains(part)).count();
+    // Each workflow's nodes are read once when it is over.
+    assert!(asked("/workflow_nodes/?") <= 10 + 3, "{}", asked("/workflow_nodes/?"));
+    let together = asked("/workflow_job_nodes/?workflow_job__in=");
+    assert!((1..=40).contains(&together), "{together}");
+
+    // Where the service takes no such question one is looked at each time.
+    let lab = Lab::of(world().pace(Pace::fast().slower(20)), "");
+    lab.awx.spoil(Rule::detail("GET", "/api/v2/workflow_job_nodes/", 400, "no"));
+    let said = lab.broker("checkout --workflow slow --count 2 --seconds 20").stderr;
+    assert!(said.contains("running `jt-sleep`, 0 of 2 done"), "{said}");
+}
+
+/// A checkout that is cut off waits for the release workflow for as long as one may take, not for a minute.
+#[test]
+fn what_is_undone_may_take_as_long_as_its_workflow() {
+    let slow = "- name: Unmake\n  hosts: localhost\n  tasks:\n    - name: Take its time\n      ansible.builtin.command: sleep 6200\n    \
+                - name: Remove it\n      lab.machine: {name: \"{{ source_vm }}\", state: absent, strict: true}\n";
+    let late = Template::workflow("late").node("jt-make").node("jt-sleep").on_success(0, 1);
+    let lab = Lab::of(world().playbook("unmake.yml", slow).template(late), "");
+    let started = lab.env.start(["checkout", "--workflow", "late", "--seconds", "100000", "--timeout", "2s"]);
+    let ran = started.wait(Duration::from_secs(150));
+    ran.expect(7);
+    assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty(), "{}", ran.stderr);
+    assert_eq!(lab.launches(), 2);
+}

@@ -1,12 +1,16 @@
 //! Jobs and workflow jobs, the nodes of workflow jobs, and the events of jobs.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::Named;
 use super::template::Kind;
 use crate::client::{CallError, Client};
+
+/// How many jobs are asked for at once.
+const AT_ONCE: usize = 8;
 
 /// Which job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +55,11 @@ impl Status {
         matches!(self, Self::Successful | Self::Failed | Self::Error | Self::Cancelled)
     }
 
+    /// Whether it is a bad end.
+    pub(crate) fn has_failed(self) -> bool {
+        matches!(self, Self::Failed | Self::Error | Self::Cancelled)
+    }
+
     /// What the service itself calls it.
     pub(crate) fn api_word(self) -> &'static str {
         match self {
@@ -92,29 +101,80 @@ pub(crate) struct Job {
     pub(crate) elapsed: f64,
     pub(crate) job_explanation: String,
     pub(crate) result_traceback: String,
-    /// As JSON text.
-    pub(crate) extra_vars: String,
+    /// As JSON text. Old services leave it out of lists.
+    pub(crate) extra_vars: Option<String>,
     /// Of a job, not of a workflow job.
-    pub(crate) artifacts: Map<String, Value>,
+    pub(crate) artifacts: Artifacts,
     /// Of a job, not of a workflow job: whether all of its events and its artifacts can be asked for.
     pub(crate) event_processing_finished: Option<bool>,
     pub(crate) launched_by: LaunchedBy,
+    pub(crate) summary_fields: JobSummary,
     /// What a launch was told and did not take.
     pub(crate) ignored_fields: Map<String, Value>,
 }
 
-/// Who has launched a job.
+/// What has launched a job. Old services do not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct LaunchedBy {
-    pub(crate) id: Option<u64>,
-    pub(crate) name: String,
+    id: Option<u64>,
+    /// `user`, `schedule`, `webhook` …
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+/// What is told with a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct JobSummary {
+    created_by: Option<Named>,
+}
+
+/// What `set_stats` has left with a job.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Artifacts {
+    pub(crate) all: Map<String, Value>,
+    /// Whether there are some that the service shows to nobody, since a task with `no_log` has set them.
+    pub(crate) are_hidden: bool,
+}
+
+impl<'de> Deserialize<'de> for Artifacts {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(from)? {
+            Value::Object(all) => Self { all, are_hidden: false },
+            // What stands in their place then is a sentence.
+            Value::String(text) => Self { all: Map::new(), are_hidden: !text.is_empty() },
+            _ => Self::default(),
+        })
+    }
 }
 
 impl Job {
+    /// What a launch has made of a template of a kind: a job template that is cut into slices becomes a workflow of
+    /// them.
+    pub(crate) fn launched_as(&self, kind: Kind) -> JobId {
+        JobId { kind: Kind::of_type(&self.kind).unwrap_or(kind), id: self.id }
+    }
+
+    /// The user that has launched it, as far as that is told.
+    pub(crate) fn launcher(&self) -> Option<u64> {
+        let LaunchedBy { id, kind } = &self.launched_by;
+        match kind.as_deref() {
+            Some("user") => *id,
+            // A schedule's number is nobody's.
+            Some(_) => None,
+            None => id.or(self.summary_fields.created_by.as_ref().map(|user| user.id)),
+        }
+    }
+
+    /// Whether it was made at a time or later, as far as that is known.
+    pub(crate) fn is_since(&self, since: Option<Timestamp>) -> bool {
+        since.is_none_or(|since| self.created.is_none_or(|created| created >= since))
+    }
+
     /// A variable that it was launched with.
     pub(crate) fn variable(&self, name: &str) -> Option<Value> {
-        serde_json::from_str::<Map<String, Value>>(&self.extra_vars).ok()?.remove(name)
+        serde_json::from_str::<Map<String, Value>>(self.extra_vars.as_deref()?).ok()?.remove(name)
     }
 
     /// As [`variable`](Self::variable), where it is a text.
@@ -197,9 +257,9 @@ pub(crate) async fn failed_events(client: &Client, job: u64) -> Result<Vec<Event
     client.all(&format!("jobs/{job}/job_events/?failed=true&order_by=counter")).await
 }
 
-/// What a job has printed, without colours.
+/// What a job has printed, without colours. As a file: in any other form the service shows no more than a megabyte.
 pub(crate) async fn stdout(client: &Client, job: u64) -> Result<String, CallError> {
-    client.text(&format!("jobs/{job}/stdout/?format=txt")).await
+    client.text(&format!("jobs/{job}/stdout/?format=txt_download")).await
 }
 
 /// Has a job cancelled. One that is over is left as it is.
@@ -218,11 +278,29 @@ pub(crate) async fn runs(
     template: u64,
     since: Option<Timestamp>,
 ) -> Result<Vec<Job>, CallError> {
-    let path = format!("{}/{template}/{}/?order_by=-id", kind.templates(), kind.jobs());
-    let is_recent = |job: &Job| since.is_none_or(|since| job.created.is_none_or(|created| created >= since));
-    let mut runs = client.while_wanted(&path, 50, is_recent).await?;
+    let is_recent = |job: &Job| job.is_since(since);
+    let mut runs = runs_while(client, (kind, template), None, is_recent).await?;
     runs.retain(is_recent);
     Ok(runs)
+}
+
+/// The runs of a template, newest first, of those before a number or of all, up to a page with one that is not wanted.
+pub(crate) async fn runs_while(
+    client: &Client,
+    (kind, template): (Kind, u64),
+    before: Option<u64>,
+    wanted: impl Fn(&Job) -> bool,
+) -> Result<Vec<Job>, CallError> {
+    let before = before.map(|id| format!("&id__lt={id}")).unwrap_or_default();
+    let path = format!("{}/{template}/{}/?order_by=-id{before}", kind.templates(), kind.jobs());
+    let runs = client.while_wanted(&path, 50, wanted).await?;
+    let whole = runs.into_iter().map(|run| async move {
+        match run.extra_vars {
+            Some(_) => Ok(run),
+            None => job(client, run.launched_as(kind)).await,
+        }
+    });
+    stream::iter(whole).buffered(AT_ONCE).try_collect().await
 }
 
 #[cfg(test)]
@@ -240,7 +318,28 @@ mod tests {
         assert_eq!((job.id, job.status, job.status.is_over()), (2, Status::Pending, false));
         assert_eq!(job.text_variable("_broker_id").as_deref(), Some("x"));
         assert_eq!((job.variable("n"), job.text_variable("n")), (Some(1.into()), None));
-        assert_eq!(job.launched_by.id, Some(2));
+        assert_eq!((job.launcher(), job.launched_as(Kind::Job).kind), (Some(2), Kind::Workflow));
+        assert_eq!(Job::default().launched_as(Kind::Job).kind, Kind::Job);
+    }
+
+    #[test]
+    fn who_has_launched_a_job_is_told_in_more_ways_than_one() {
+        let launcher = |text: &str| serde_json::from_str::<Job>(text).unwrap().launcher();
+        assert_eq!(launcher(r#"{"summary_fields": {"created_by": {"id": 7, "username": "jane"}}}"#), Some(7));
+        assert_eq!(launcher(r#"{"launched_by": {}, "summary_fields": {"created_by": {"id": 7}}}"#), Some(7));
+        let schedule = r#"{"launched_by": {"id": 7, "type": "schedule"}, "summary_fields": {"created_by": {"id": 7}}}"#;
+        assert_eq!((launcher(schedule), launcher("{}")), (None, None));
+    }
+
+    #[test]
+    fn artifacts_that_are_hidden_are_none_to_work_with() {
+        let artifacts = |text: &str| serde_json::from_str::<Job>(text).unwrap().artifacts;
+        let hidden = artifacts(r#"{"id": 1, "artifacts": "$hidden due to Ansible no_log flag$"}"#);
+        assert!(hidden.are_hidden && hidden.all.is_empty());
+        assert!(!artifacts(r#"{"artifacts": {"vm_name": "a"}}"#).are_hidden);
+        for nothing in [r#"{"artifacts": {}}"#, r#"{"artifacts": null}"#, r#"{"artifacts": ""}"#, "{}"] {
+            assert_eq!(artifacts(nothing), Artifacts::default(), "{nothing}");
+        }
     }
 
     #[test]
