@@ -63,7 +63,15 @@ struct Runs {
     since: Option<Timestamp>,
     /// When it was looked last.
     looked: Option<Instant>,
+    failed: Option<Failed>,
     all: BTreeMap<u64, Run>,
+}
+
+/// A look that came to nothing.
+struct Failed {
+    begun: Instant,
+    kind: ErrorKind,
+    message: String,
 }
 
 /// A run of a workflow that releases hosts.
@@ -106,17 +114,25 @@ impl Known {
     pub(crate) async fn runs(
         &self,
         client: &Client,
-        template: u64,
+        template: &Template,
         since: Option<Timestamp>,
-    ) -> Result<Vec<Run>, CallError> {
+    ) -> Result<Vec<Run>, ProviderError> {
         let came = Instant::now();
         let mut all = self.runs.lock().await;
-        let known = all.entry(template).or_default();
+        let known = all.entry(template.id).or_default();
         let is_recent =
             |created: Option<Timestamp>| since.is_none_or(|since| created.is_none_or(|created| created >= since));
-        // Whoever looked since we came has looked for us.
+        // Whoever looked since we came has looked for us, also in vain.
+        if let Some(Failed { kind, message, .. }) = known.failed.as_ref().filter(|failed| failed.begun >= came) {
+            return Err(ProviderError::new(*kind, message.clone()));
+        }
         if known.looked.is_none_or(|looked| looked < came) || !known.reach(since) {
-            known.look(client, template, since).await?;
+            let begun = Instant::now();
+            known.look(client, template.id, since).await.map_err(|error| {
+                let error = error.at(format!("could not look at the runs of workflow `{}`", template.name));
+                known.failed = Some(Failed { begun, kind: error.kind(), message: error.to_string() });
+                error
+            })?;
         }
         Ok(known.all.values().rev().filter(|run| is_recent(run.created)).cloned().collect())
     }

@@ -235,9 +235,7 @@ impl TowerProvider {
             (false, Made::By(job)) => self.job(job).await?.and_then(|job| job.finished),
             (false, Made::Before) => since,
         };
-        let runs = self.known.runs(&self.client, blueprint.template.id, since).await;
-        let mut runs =
-            runs.map_err(|error| error.at(format!("could not look at the runs of workflow `{workflow}`")))?;
+        let mut runs = self.known.runs(&self.client, &blueprint.template, since).await?;
         let id = release.id.to_string();
         runs.retain(|run| {
             let is_for_it = match &run.host {

@@ -160,3 +160,19 @@ fn what_is_undone_may_take_as_long_as_its_workflow() {
     assert!(lab.awx.machines().is_empty() && lab.inventory().is_empty(), "{}", ran.stderr);
     assert_eq!(lab.launches(), 2);
 }
+
+/// One who asks for all and hears nothing has asked for all: nobody stands in line to hear the same.
+#[test]
+fn many_who_look_in_vain_wait_once() {
+    let lab = Lab::of(world(), "timeout: 1s");
+    lab.broker("checkout --workflow make --count 20");
+    let delay = Fate::Delay(Duration::from_secs(60));
+    lab.awx.spoil(Rule::new("GET", "/api/v2/workflow_job_templates/*/workflow_jobs/", delay));
+    let begun = std::time::Instant::now();
+    let error = lab.fails("checkin --all", 7);
+    assert!(error.contains("could not look at the runs of workflow `remove-vm`: no answer"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    lab.awx.behave();
+    lab.broker("checkin --all");
+    assert!(lab.awx.machines().is_empty());
+}
