@@ -511,6 +511,9 @@ pub struct HostFacts {
     pub ports: BTreeMap<String, String>,
     /// When the lease ends, where the provider has a say in that.
     pub lease_until: Option<Timestamp>,
+    /// What the host was made with beside what was asked for, or in its place, because the service chose it. It joins the
+    /// arguments in the record; a duplicate asks only for what was asked for.
+    pub args: Args,
     /// Everything else, under the names listed in [`ProviderInfo::facts`].
     pub facts: Map<String, Value>,
 }

@@ -68,7 +68,7 @@ impl HostRequest {
 
     /// What a host was made with, to make another like it.
     pub fn like(record: &HostRecord) -> Self {
-        let args = record.args.iter().filter(|(key, _)| !key.starts_with('_'));
+        let args = record.args.iter().filter(|(key, _)| !key.starts_with('_') && record.was_asked_for(key));
         Self {
             provider: Some(record.provider.clone()),
             instance: record.instance.clone(),
@@ -451,6 +451,22 @@ mod tests {
                 ..ProviderInfo::default()
             },
         ]
+    }
+
+    #[test]
+    fn a_duplicate_asks_for_what_was_asked_for() {
+        let (id, state) = (crate::id::HostId::generate(), crate::inventory::HostState::Active);
+        let args = |pairs: &[(&str, &str)]| -> Args {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), ArgValue::from(*value))).collect()
+        };
+        let mut record = HostRecord::new(id, "AnsibleTower", state);
+        record.args = args(&[("workflow", "deploy"), ("version", "9"), ("_broker_origin", "me")]);
+        let told = |pairs| crate::provider::HostFacts { args: args(pairs), ..Default::default() };
+        record.absorb(told(&[("version", "9.10"), ("region", "eu")]));
+        // Told once more, as after a recovery.
+        record.absorb(told(&[("region", "eu")]));
+        assert_eq!(record.args.get("region"), Some(&ArgValue::from("eu")));
+        assert_eq!(HostRequest::like(&record).args, args(&[("workflow", "deploy"), ("version", "9.10")]));
     }
 
     fn resolve(request: HostRequest, wanted: Wanted) -> Result<ResolvedRequest, String> {

@@ -181,6 +181,9 @@ pub const FIELDS: &[&str] = &[
 /// The fact in which a provider names arguments that are secret, whatever they are called.
 pub const HIDDEN_ARGS: &str = "hidden_args";
 
+/// The fact in which a record names those of its arguments that nobody asked for.
+const ADDED_ARGS: &str = "added_args";
+
 /// Whether secret arguments and facts are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
@@ -308,7 +311,7 @@ impl HostRecord {
 
     /// Takes over what the provider told.
     pub fn absorb(&mut self, facts: HostFacts) {
-        let HostFacts { name, hostname, address, ssh_port, ports, lease_until, facts } = facts;
+        let HostFacts { name, hostname, address, ssh_port, ports, lease_until, args, facts } = facts;
         self.name = name.or(self.name.take());
         self.hostname = hostname.or(self.hostname.take());
         self.address = address.or(self.address.take());
@@ -318,6 +321,17 @@ impl HostRecord {
         }
         self.lease_until = lease_until.or(self.lease_until);
         self.facts.extend(facts);
+        let added: Vec<&str> = args.keys().map(String::as_str).filter(|name| !self.args.contains_key(*name)).collect();
+        if !added.is_empty() {
+            self.facts.insert(ADDED_ARGS.to_owned(), json!(added));
+        }
+        self.args.extend(args);
+    }
+
+    /// Whether somebody asked for this argument, and not the service alone.
+    pub fn was_asked_for(&self, argument: &str) -> bool {
+        let mut added = self.facts.get(ADDED_ARGS).and_then(Value::as_array).into_iter().flatten();
+        !added.any(|name| name == argument)
     }
 
     /// Whether the host was begun and never handed over: of what exists of it, only the id is certain.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use broker_core::Args;
+use broker_core::{ArgValue, Args};
 use broker_core::inventory::{HIDDEN_ARGS, args_without};
 use broker_core::provider::{ErrorKind, HostFacts, Lease, Order, ProviderError};
 use serde_json::{Map, Value, json};
@@ -177,6 +177,8 @@ impl TowerProvider {
         }
         let made_with = facts::made_with(&chosen(&[facts::ARGS]), given, secrets);
         if !made_with.is_empty() {
+            let args = made_with.iter().map(|(name, value)| (name.clone(), ArgValue::from_json(value.clone())));
+            told.args = args.collect();
             told.facts.insert(facts::MADE_WITH.to_owned(), Value::Object(made_with));
         }
         told.facts.insert(facts::JOB.to_owned(), json!(id.id));

@@ -311,6 +311,13 @@ fn what_a_workflow_adds_to_its_arguments_reaches_the_release() {
     lab.broker("checkout --workflow make --note hello");
     let host = &lab.inventory()[0];
     assert_eq!(host["tower_args"], json!({"region": "eu", "source_vm": "vm.example.test"}));
+    // As they do with the Python tool, people look for hosts by these arguments.
+    let args = json!({"workflow": "make", "note": "hello", "region": "eu", "source_vm": "vm.example.test"});
+    for (name, value) in args.as_object().unwrap() {
+        assert_eq!(&host["_broker_args"][name], value, "{name}");
+        let filter = format!("_broker_args.{name}={}", value.as_str().unwrap());
+        assert!(lab.broker(&format!("inventory --list --filter {filter}")).stdout.contains("vm"), "{filter}");
+    }
     lab.broker("extend 0 --new-expire-time +60");
     assert_eq!(told_by_last_job(&lab, "extend-vm")["target_vm"], json!("vm"));
     lab.broker("checkin 0");

@@ -79,9 +79,9 @@ pub(crate) fn of_container(engine: &Address, container: &Container, image: &str,
         address,
         ssh_port,
         ports,
-        // Labels cannot change, and leases can: the inventory decides.
-        lease_until: None,
         facts: own(&container.id, image, ip, &container.state.status, group),
+        // Labels cannot change, and leases can: the inventory decides about those.
+        ..HostFacts::default()
     }
 }
 
