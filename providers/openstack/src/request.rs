@@ -180,6 +180,16 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// The ports that the user has brought along, by their ids.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &str> {
+        self.plugs.iter().filter_map(|plug| match plug {
+            Plug::Port(port) => Some(port.as_str()),
+            Plug::Network { .. } => None,
+        })
+    }
+}
+
 /// The identity of the host, its labels and what the user adds. Identity wins: by it the host is found again.
 fn metadata_of(
     order: &Order,
