@@ -16,7 +16,7 @@ fn instead(lab: &Lab, without: &[&str], more: &str) -> String {
 const LOGIN: &[&str] = &["username", "password", "project_name"];
 
 /// Has an application credential made for the user, and returns where it is, and what it is.
-fn application_credential(lab: &Lab) -> (String, Value) {
+pub(crate) fn application_credential(lab: &Lab) -> (String, Value) {
     let admin = lab.tenant.lab.admin();
     let users = admin.get_json(Service::Identity, &format!("/users?name={}", lab.tenant.user));
     let path = format!("/users/{}/application_credentials", users["users"][0]["id"].as_str().unwrap());

@@ -62,7 +62,7 @@ fn an_image_says_what_it_is_and_who_its_user_is() {
         "name": "own", "disk_format": "raw", "container_format": "bare", "os_admin_user": "debian",
         "os_distro": "debian", "os_version": "12",
     });
-    let image = lab.project().upload(&image);
+    let image = lab.project().upload(&image, &[0; 4096]);
     lab.broker("checkout --ostack-image own");
     let host = &lab.inventory()[0];
     for (fact, value) in [

@@ -30,6 +30,28 @@ fn broken_servers_go_as_others_do() {
     lab.nothing_is_left();
 }
 
+/// Nova says that there is no room also where there is some in a moment.
+#[test]
+fn what_found_no_room_is_tried_once_more() {
+    let lab = Lab::new();
+    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
+    let user = &lab.project().user;
+    let group = user.post(Service::Compute, "/os-server-groups", &group)["server_group"]["id"].clone();
+    let line = "checkout --ostack-image tiny --ostack-wait active --ostack-server-group apart";
+    lab.broker(line);
+    let first = lab.inventory()[0]["id"].as_str().unwrap().parse().unwrap();
+    let broker = lab.env.start(line.split_whitespace());
+    let has_no_room = || lab.project().servers().iter().any(|server| server["status"] == "ERROR");
+    wait::until_every(Duration::from_millis(100), wait::SOON, "the second one to find no room", has_no_room);
+    lab.project().remove(first);
+    broker.wait(wait::SOON).expect(0);
+    assert_eq!(lab.wire.asked("POST", "servers").len(), 3);
+    assert_eq!(lab.project().servers().len(), 1, "what found no room has gone");
+    lab.broker("checkin --all --yes");
+    user.delete(Service::Compute, &format!("/os-server-groups/{}", group.as_str().unwrap()));
+    lab.nothing_is_left();
+}
+
 /// The lab has one machine, so that the second of two servers that must not share one finds no room.
 #[test]
 fn servers_of_a_group_are_kept_apart() {

@@ -35,6 +35,26 @@ fn all_pages_are_read() {
     lab.nothing_is_left();
 }
 
+/// What else there is of a host makes no host of it, and goes with its checkin.
+#[test]
+fn a_host_that_has_lost_its_server_has_vanished() {
+    let lab = Lab::new();
+    lab.project().connect_outside();
+    lab.broker("checkout --ostack-image tiny --ostack-wait active --ostack-floating-network public");
+    let id = lab.inventory()[0]["id"].as_str().unwrap().parse().unwrap();
+    lab.project().remove(id);
+    let orphans = lab.broker("inventory --orphans OpenStack");
+    assert!(orphans.stdout.contains("not there"), "{orphans}");
+    lab.broker("inventory --sync OpenStack");
+    assert_eq!(lab.inventory()[0]["state"], "vanished");
+    lab.broker("inventory --sync OpenStack");
+    assert_eq!(lab.inventory()[0]["state"], "vanished");
+    // The key pair and the floating address.
+    assert_eq!(lab.project().hosts().into_iter().collect::<Vec<HostId>>(), [id]);
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
 #[test]
 fn what_no_inventory_has_is_shown_and_left_until_its_lease_is_over() {
     let lab = Lab::new();
