@@ -277,12 +277,19 @@ impl Making<'_> {
     async fn port_with(&self, server: &Server, address: &str) -> Result<Port, ProviderError> {
         let doing = || format!("could not look for the port of server `{}`", self.name);
         let query = format!("device_id={}", server.id);
-        let ports = self.patiently(doing, || network::ports(&self.client, &query)).await?;
-        let mut with = ports.into_iter().filter(|port| port.fixed_ips.iter().any(|ip| ip.ip_address == address));
-        with.next().ok_or_else(|| {
-            let message = format!("{}: none of it has the address `{address}`", doing());
-            ProviderError::new(ErrorKind::Failed, message)
-        })
+        let mut pause = Duration::from_millis(250);
+        for _ in 0..LOOKS {
+            let ports = self.patiently(doing, || network::ports(&self.client, &query)).await?;
+            let mut with = ports.into_iter().filter(|port| port.fixed_ips.iter().any(|ip| ip.ip_address == address));
+            if let Some(port) = with.next() {
+                return Ok(port);
+            }
+            // A service that was started just now does not always list what the other one has told.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        let message = format!("{}: none of it has the address `{address}`", doing());
+        Err(ProviderError::new(ErrorKind::Failed, message))
     }
 
     async fn take_floating(
