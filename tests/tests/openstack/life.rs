@@ -110,6 +110,21 @@ fn a_server_is_as_it_was_asked_for() {
     lab.nothing_is_left();
 }
 
+/// The lab has no volumes, so that what is asked for is all there is to see.
+#[test]
+fn a_server_can_be_wanted_on_a_volume() {
+    let lab = Lab::new();
+    lab.fails("checkout --ostack-image tiny --ostack-volume-size 7 --ostack-wait active", 7);
+    let asked = lab.wire.asked("POST", "servers")[0]["server"].clone();
+    let image = lab.project().user.get_json(Service::Image, "/images?name=tiny")["images"][0]["id"].clone();
+    let disk = json!([{
+        "boot_index": 0, "uuid": image, "source_type": "image", "destination_type": "volume", "volume_size": 7,
+        "delete_on_termination": true,
+    }]);
+    assert_eq!((&asked["block_device_mapping_v2"], &asked["imageRef"]), (&disk, &json!("")));
+    lab.nothing_is_left();
+}
+
 #[test]
 fn a_zone_that_is_not_there_is_said_by_its_name() {
     let lab = Lab::with("default_availability_zone: nowhere");

@@ -23,7 +23,7 @@ impl OpenStackProvider {
         for (order, spec, count) in kinds(&specs) {
             let looked = async {
                 let resolved = self.known.resolve(&client, spec, true).await?;
-                fits(&resolved)?;
+                fits(&resolved, spec.volume)?;
                 if let Some(key) = &spec.key_name {
                     has_keypair(&client, key).await?;
                 }
@@ -75,8 +75,8 @@ fn kinds<'a>(specs: &'a [(&'a Order, Spec)]) -> Vec<(&'a Order, &'a Spec, i64)> 
     kinds
 }
 
-/// Whether a server of the flavor can hold the image.
-fn fits(resolved: &Resolved) -> Result<(), ProviderError> {
+/// Whether a server of the flavor, or its volume of so many GiB, can hold the image.
+fn fits(resolved: &Resolved, volume: Option<u32>) -> Result<(), ProviderError> {
     const GIB: i64 = 1 << 30;
     let Resolved { image, flavor, networks, .. } = resolved;
     let bad = |kind, message| Err(ProviderError::new(kind, message));
@@ -93,12 +93,13 @@ fn fits(resolved: &Resolved) -> Result<(), ProviderError> {
     }
     let taken = image.virtual_size.or(image.size).unwrap_or_default();
     let needed = image.min_disk.max(taken / GIB + i64::from(taken % GIB > 0));
+    let (size, what) = match volume {
+        Some(size) => (i64::from(size), "the volume".to_owned()),
+        None => (flavor.disk, format!("flavor `{}`", flavor.name)),
+    };
     // A flavor without a disk takes as much as the image needs.
-    if flavor.disk > 0 && needed > flavor.disk {
-        let message = format!(
-            "image `{}` needs a disk of {needed} GiB, and flavor `{}` has one of {} GiB",
-            image.name, flavor.name, flavor.disk
-        );
+    if size > 0 && needed > size {
+        let message = format!("image `{}` needs a disk of {needed} GiB, and {what} has one of {size} GiB", image.name);
         return bad(ErrorKind::BadRequest, message);
     }
     match networks.iter().find(|network| network.subnets.is_empty()) {
@@ -185,7 +186,7 @@ mod tests {
             (json!({"virtual_size": 5 * GIB}), 0),
             (json!({"min_ram": 128, "min_disk": 1}), 1),
         ] {
-            fits(&resolved(&image, disk)).unwrap();
+            fits(&resolved(&image, disk), None).unwrap();
         }
         for (image, says) in [
             (json!({"size": GIB + 1}), "image `tiny` needs a disk of 2 GiB, and flavor `nano` has one of 1 GiB"),
@@ -193,11 +194,15 @@ mod tests {
             (json!({"virtual_size": 1, "min_disk": 3}), "needs a disk of 3 GiB"),
             (json!({"min_ram": 129}), "image `tiny` needs 129 MiB of memory, and flavor `nano` has 128"),
         ] {
-            let error = fits(&resolved(&image, 1)).unwrap_err();
+            let error = fits(&resolved(&image, 1), None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadRequest);
             assert!(error.to_string().contains(says), "{error}");
         }
-        let error = fits(&resolved(&json!({"status": "queued"}), 1)).unwrap_err();
+        // A volume is what counts where there is one.
+        fits(&resolved(&json!({"min_disk": 3}), 1), Some(3)).unwrap();
+        let error = fits(&resolved(&json!({"min_disk": 3}), 5), Some(2)).unwrap_err();
+        assert_eq!(error.to_string(), "image `tiny` needs a disk of 3 GiB, and the volume has one of 2 GiB");
+        let error = fits(&resolved(&json!({"status": "queued"}), 1), None).unwrap_err();
         assert_eq!(error.to_string(), "image `tiny` is `queued`, and cannot be used");
     }
 }
