@@ -94,6 +94,8 @@ pub enum Spoil {
     Status(u16),
     /// It is answered as one that was done, with half a body.
     Garbled,
+    /// It is answered with this body, as one that was done.
+    Says(&'static str),
 }
 
 impl Spoil {
@@ -102,6 +104,7 @@ impl Spoil {
             Self::Cut => return None,
             Self::Status(status) => (status, r#"{"message": "spoilt by the wire"}"#),
             Self::Garbled => (202, r#"{"server":"#),
+            Self::Says(body) => (200, body),
         };
         let length = body.len();
         Some(format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"))

@@ -2,6 +2,7 @@
 
 use broker_core::HostId;
 use broker_tests::env::TestEnv;
+use broker_tests::openstack::Service;
 use serde_json::json;
 
 use crate::Lab;
@@ -31,6 +32,24 @@ fn all_pages_are_read() {
     let taken = third.ok(["inventory", "--output", "json"]).json();
     assert_eq!(taken[0]["name"], *name);
     assert_eq!(taken.as_array().unwrap().len(), 1);
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
+#[test]
+fn an_image_that_is_gone_is_asked_for_once() {
+    let lab = Lab::new();
+    let image = json!({"name": "short-lived", "disk_format": "raw", "container_format": "bare"});
+    let image = lab.project().upload(&image, &[0; 4096]);
+    lab.broker("checkout --ostack-image short-lived --ostack-wait active --count 3");
+    lab.project().user.delete(Service::Image, &format!("/images/{image}"));
+    let other = elsewhere(&lab, &lab.settings(""));
+    let asked = || lab.wire.asked("GET", "images/*").len();
+    let before = asked();
+    other.ok(["inventory", "--sync", "OpenStack"]);
+    let taken = other.ok(["inventory", "--output", "json"]).json();
+    assert!(taken.as_array().unwrap().iter().all(|host| host["image_id"] == image.as_str()), "{taken}");
+    assert_eq!((taken.as_array().unwrap().len(), asked() - before), (3, 1));
     lab.broker("checkin --all --yes");
     lab.nothing_is_left();
 }
