@@ -146,13 +146,12 @@ impl Core {
         }
         let factory = self.factories.iter().find(|factory| factory.info().name == info.name);
         let factory = factory.ok_or_else(|| RequestError::Provider { name: name.to_owned(), known: Vec::new() })?;
-        let provider = factory.build(&settings).map_err(|source| Error::Provider {
-            doing: match &settings.instance {
-                Some(instance) => format!("could not set up provider `{name}` with instance `{instance}`"),
-                None => format!("could not set up provider `{name}`"),
-            },
-            source,
-        })?;
+        let doing = match &settings.instance {
+            Some(instance) => format!("could not set up provider `{name}` with instance `{instance}`"),
+            None => format!("could not set up provider `{name}`"),
+        };
+        let built = factory.whole(settings).and_then(|settings| Ok((factory.build(&settings)?, settings)));
+        let (provider, settings) = built.map_err(|source| Error::Provider { doing, source })?;
         let made = Instance {
             provider,
             #[cfg(feature = "ssh")]

@@ -197,6 +197,17 @@ pub trait ProviderFactory: Send + Sync {
     ///
     /// If the settings do not do, with the name of the setting.
     fn build(&self, settings: &ProviderSettings) -> Result<Arc<dyn Provider>, ProviderError>;
+
+    /// The settings with all in them that [`build`](Self::build) would look up in files or in the environment, so that
+    /// another process builds the same of them, wherever it runs: a guardian is told these. Those that are whole already
+    /// stay as they are. By default there is nothing to look up.
+    ///
+    /// # Errors
+    ///
+    /// If what is looked up does not do.
+    fn whole(&self, settings: ProviderSettings) -> Result<ProviderSettings, ProviderError> {
+        Ok(settings)
+    }
 }
 
 /// A factory out of a description and a function.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use broker_tests::openstack::kill::{CHECKIN, CHECKOUT, Step};
-use broker_tests::openstack::{Tenant, Wire, hosts_by_command};
+use broker_tests::openstack::{Tenant, Told, Wire, told_by_command};
 use rustix::process::Signal;
 
 use crate::world::{World, many};
@@ -48,7 +48,10 @@ pub(crate) fn run(dose: Dose) -> Report {
             }
         };
         nothing_lost(&mut world, &tenant);
-        world.all_goes(|_| hosts_by_command(&tenant, &tenant.main).len() + tenant.main.ports());
+        world.all_goes(|_| {
+            let Told { hosts, ports } = told_by_command(&tenant, &tenant.main);
+            hosts.len() + ports
+        });
         tenant.clean();
         (world.faults, hit)
     })
@@ -56,7 +59,10 @@ pub(crate) fn run(dose: Dose) -> Report {
 
 /// Somebody may be at work on what a dead process has left: what goes in between is not lost.
 fn nothing_lost(world: &mut World, tenant: &Tenant) {
-    let look = || hosts_by_command(tenant, &tenant.main).iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let look = || {
+        let hosts = told_by_command(tenant, &tenant.main).hosts;
+        hosts.iter().map(ToString::to_string).collect::<BTreeSet<_>>()
+    };
     let existing = look();
     let shown = world.shown();
     let missing: BTreeSet<String> = existing.difference(&shown).cloned().collect();

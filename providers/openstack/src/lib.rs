@@ -30,6 +30,7 @@ use broker_core::provider::{
 };
 use broker_core::secrets::Secret;
 use broker_core::session::{Access, SessionError, SshLogin};
+use broker_core::settings::ProviderSettings;
 use serde_json::{Value, json};
 
 use crate::api::compute;
@@ -54,10 +55,25 @@ pub fn factory() -> Arc<dyn ProviderFactory> {
         facts: checkout::facts::FACTS.to_vec(),
         ..ProviderInfo::default()
     };
-    broker_core::provider::factory(info, |settings| {
+    Arc::new(Factory(info))
+}
+
+struct Factory(ProviderInfo);
+
+impl ProviderFactory for Factory {
+    fn info(&self) -> &ProviderInfo {
+        &self.0
+    }
+
+    fn build(&self, settings: &ProviderSettings) -> Result<Arc<dyn Provider>, ProviderError> {
         let settings = Settings::read(settings, &Surroundings::here())?;
         Ok(Arc::new(OpenStackProvider::new(settings)?))
-    })
+    }
+
+    /// What `clouds.yaml` says may be read from the working directory, which a guardian may not find there any more.
+    fn whole(&self, settings: ProviderSettings) -> Result<ProviderSettings, ProviderError> {
+        cloud::resolved(&settings, &Surroundings::here())
+    }
 }
 
 /// One configured instance: a project in a region of a cloud. Logs in at the first use.

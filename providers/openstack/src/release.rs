@@ -1,19 +1,23 @@
 //! Releasing hosts and finding them again: always in the project and region that they were made in.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker_core::inventory::HostRecord;
+use broker_core::inventory::{HostRecord, HostState};
 use broker_core::provider::{ErrorKind, Found, Identity, ProviderError, Scope};
 use broker_core::{ArgValue, Args, HostId, duration};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::OpenStackProvider;
 use crate::api::compute::{self, Server};
-use crate::api::{image, network};
+use crate::api::image::{self, Image};
+use crate::api::network;
 use crate::checkout::reach::Reach;
 use crate::checkout::ready::Outage;
-use crate::checkout::{HANDLE_SERVER, facts, keypair_name, mark};
+use crate::checkout::{HANDLE_PORTS, HANDLE_SERVER, facts, keypair_name, mark};
 use crate::client::{CallError, Client, encoded};
 use crate::request::IMAGE;
 
@@ -24,8 +28,21 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(700), Duration::from
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) servers: Vec<String>,
+    /// Whether there is likely to be a floating address. It is looked for in any case once the servers are gone.
     pub(crate) may_have_floating: bool,
     pub(crate) may_have_keypair: bool,
+    /// Whether the key pair is that of a checkout into another inventory, which may be another user's.
+    pub(crate) keypair_may_be_anothers: bool,
+    /// The ports that the user has brought along, by their ids; nothing where nobody knows that.
+    pub(crate) brought: Option<Vec<String>>,
+}
+
+/// How far a server goes that is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Going {
+    Gone,
+    /// The cloud keeps it for a while, with all that it has.
+    Kept,
 }
 
 /// The id of a record's server, where the record knows it.
@@ -34,6 +51,14 @@ pub(crate) fn server_of(host: &HostRecord) -> Option<&str> {
     // The names that the Python tool has for it are all read.
     let told = [facts::SERVER, "server_id"].iter().find_map(|name| host.facts.get(*name));
     told.or(noted).and_then(Value::as_str).filter(|id| !id.is_empty())
+}
+
+/// The ports that the user has brought along for a record's host; nothing where the record does not know that.
+fn brought_for(host: &HostRecord) -> Option<Vec<String>> {
+    // What was found somewhere does not tell with what it was asked for.
+    host.owner.as_ref()?;
+    let noted = host.handle.as_ref().and_then(|handle| handle.get(HANDLE_PORTS)).and_then(Value::as_array);
+    Some(noted.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 impl OpenStackProvider {
@@ -59,6 +84,8 @@ impl OpenStackProvider {
             servers,
             may_have_floating: !is_whole || host.facts.contains_key(facts::FLOATING),
             may_have_keypair: !is_whole || key_name == Some(own_keypair.as_str()),
+            keypair_may_be_anothers: host.owner.is_none() && key_name == Some(own_keypair.as_str()),
+            brought: brought_for(host),
         };
         self.remove(&client, host.id, &parts, &label).await.map_err(|error| named(error, &label))
     }
@@ -75,31 +102,44 @@ impl OpenStackProvider {
         if parts.may_have_floating {
             self.give_floating_back(client, id, label).await?;
         }
-        let mut going = Vec::new();
+        let (mut going, mut gone) = (Vec::new(), Vec::new());
         for server in &parts.servers {
             match compute::delete_server(client, server).await {
                 Ok(()) => going.push(server),
-                Err(error) if error.is_missing() => {}
+                Err(error) if error.is_missing() => gone.push(server),
                 Err(error) => return Err(error.at(format!("could not delete server `{label}`"))),
             }
         }
         for server in going {
-            self.until_gone(client, server, label).await?;
+            match self.until_gone(client, server, label).await? {
+                Going::Gone => gone.push(server),
+                // It needs its ports if somebody wants it back.
+                Going::Kept => {}
+            }
         }
-        for server in &parts.servers {
-            self.remove_ports(client, server, label).await?;
+        if let Some(brought) = &parts.brought {
+            for server in gone {
+                self.remove_ports(client, server, brought, label).await?;
+            }
         }
+        // It may have come after the first look, or not have been seen by whoever wrote the record.
+        self.give_floating_back(client, id, label).await?;
         if parts.may_have_keypair {
             let name = keypair_name(id);
             match compute::delete_keypair(client, &name).await {
-                Err(error) if !error.is_missing() => {
-                    return Err(error.at(format!("could not remove key pair `{name}`")));
+                Ok(()) => {}
+                Err(error) if error.is_missing() && parts.keypair_may_be_anothers => {
+                    tracing::warn!(
+                        keypair = name,
+                        host = label,
+                        "this user has no such key pair: if another one has checked the host out, only they can remove it."
+                    );
                 }
-                _ => {}
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error.at(format!("could not remove key pair `{name}`"))),
             }
         }
-        // Without any of these nobody has looked yet whether this is the right place.
-        client.token().await.map(drop)
+        Ok(())
     }
 
     async fn give_floating_back(&self, client: &Client, id: HostId, label: &str) -> Result<(), ProviderError> {
@@ -119,8 +159,8 @@ impl OpenStackProvider {
         Ok(())
     }
 
-    /// Waits until a server that was deleted is gone.
-    async fn until_gone(&self, client: &Client, id: &str, label: &str) -> Result<(), ProviderError> {
+    /// Waits until a server that was deleted is gone, as far as it goes.
+    async fn until_gone(&self, client: &Client, id: &str, label: &str) -> Result<Going, ProviderError> {
         let end = Instant::now() + self.settings.server_timeout;
         let mut outage = Outage::default();
         let mut pause = PAUSES.0;
@@ -130,7 +170,7 @@ impl OpenStackProvider {
             pause = (pause * 3 / 2).min(PAUSES.1);
             match compute::server(client, id).await {
                 // A cloud may keep what was deleted for a while, in case somebody wants it back.
-                Ok(server) if server.status == "SOFT_DELETED" => return Ok(()),
+                Ok(server) if server.status == "SOFT_DELETED" => return Ok(Going::Kept),
                 // One that is `DELETED` goes in a moment, and takes its ports along.
                 Ok(server) => {
                     outage = Outage::default();
@@ -151,7 +191,7 @@ impl OpenStackProvider {
                         }
                     }
                 }
-                Err(error) if error.is_missing() => return Ok(()),
+                Err(error) if error.is_missing() => return Ok(Going::Gone),
                 Err(error) => {
                     let doing = || format!("could not see whether server `{label}` is gone");
                     let _silent: Option<()> = outage.goes_on(error, self.settings.outage_timeout, doing)?;
@@ -165,12 +205,19 @@ impl OpenStackProvider {
         }
     }
 
-    /// Removes the ports that Nova made for a server and left: those that still name one that is gone. Ports that the user
-    /// has brought along name nobody then.
-    async fn remove_ports(&self, client: &Client, server: &str, label: &str) -> Result<(), ProviderError> {
+    /// Removes the ports that Nova made for a server and left: those that still name one that is gone. Ports that the
+    /// user has brought along mostly name nobody then.
+    async fn remove_ports(
+        &self,
+        client: &Client,
+        server: &str,
+        brought: &[String],
+        label: &str,
+    ) -> Result<(), ProviderError> {
         let doing = || format!("could not remove the ports of server `{label}`");
         let ports = network::ports(client, &format!("device_id={}", encoded(server))).await;
-        for port in ports.map_err(|error| error.at(doing()))?.iter().filter(|port| port.device_id == server) {
+        let ports = ports.map_err(|error| error.at(doing()))?;
+        for port in ports.iter().filter(|port| port.device_id == server && !brought.contains(&port.id)) {
             match network::delete_port(client, &port.id).await {
                 Err(error) if !error.is_missing() => return Err(error.at(doing())),
                 _ => {}
@@ -227,6 +274,10 @@ impl OpenStackProvider {
                 Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error.at(format!("could not look for server `{id}`"))),
             }
+        }
+        // A host that was handed over is its server. Whatever else there is goes with its release.
+        if matches!(host.state, HostState::Active | HostState::Vanished) {
+            return Ok(Vec::new());
         }
         // What comes before a server, and may have stayed behind it.
         let name = keypair_name(host.id);
@@ -384,18 +435,23 @@ fn flaw(server: &Server) -> Option<String> {
     }
 }
 
-/// Images by their id, which never means another one.
+/// Images by their id, which never means another one; nothing for those that are there no more. A hundred servers may
+/// have been made of one that has been replaced since.
 #[derive(Default)]
-pub(crate) struct Images(parking_lot::Mutex<std::collections::HashMap<String, std::sync::Arc<image::Image>>>);
+pub(crate) struct Images(Mutex<HashMap<String, Option<Arc<Image>>>>);
 
 impl Images {
     /// An image; nothing where it is there no more, or cannot be looked at.
-    async fn get(&self, client: &Client, id: &str) -> Option<std::sync::Arc<image::Image>> {
+    async fn get(&self, client: &Client, id: &str) -> Option<Arc<Image>> {
         if let Some(known) = self.0.lock().get(id) {
-            return Some(std::sync::Arc::clone(known));
+            return known.clone();
         }
-        let image = std::sync::Arc::new(image::image(client, id).await.ok()?);
-        self.0.lock().insert(id.to_owned(), std::sync::Arc::clone(&image));
-        Some(image)
+        let image = match image::image(client, id).await {
+            Ok(image) => Some(Arc::new(image)),
+            Err(error) if matches!(error.status(), Some(403 | 404)) => None,
+            Err(_) => return None,
+        };
+        self.0.lock().insert(id.to_owned(), image.clone());
+        image
     }
 }

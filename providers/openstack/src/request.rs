@@ -40,6 +40,7 @@ pub(crate) const ARGUMENTS: &[ArgumentInfo] = &[
     argument("ostack_user_data", "TEXT", "User data: a script, or cloud-config"),
     argument("ostack_user_data_file", "FILE", "A file of this machine with the user data"),
     argument("ostack_config_drive", "BOOL", "Whether the server gets a config drive"),
+    argument("ostack_volume_size", "GIB", "Boot from a new volume of this size, which goes with the server"),
     argument("ostack_metadata", "A=1,B=2", "Metadata; a mapping for values with commas"),
     argument("ostack_tags", "TAGS", "Tags; several with commas"),
     argument("ostack_floating_network", "NETWORK", "Take a floating address from this network; `none` for none"),
@@ -94,6 +95,8 @@ pub(crate) struct Spec {
     pub(crate) group: Option<String>,
     pub(crate) user_data: Option<Vec<u8>>,
     pub(crate) config_drive: Option<bool>,
+    /// How large the volume is that it boots from, in GiB; the flavor's disk where there is none.
+    pub(crate) volume: Option<u32>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) tags: Vec<String>,
     pub(crate) floating: Option<String>,
@@ -161,6 +164,7 @@ impl Spec {
             group: reader.text("ostack_server_group")?,
             user_data: user_data(&reader)?,
             config_drive: reader.read("ostack_config_drive", boolean)?,
+            volume: reader.read("ostack_volume_size", gibibytes)?,
             metadata: metadata_of(order, settings, metadata)?,
             tags: reader.read("ostack_tags", tags)?.unwrap_or_default(),
             floating: reader.text("ostack_floating_network")?.filter(|pool| pool != "none"),
@@ -176,6 +180,16 @@ impl Spec {
             ready_command: reader.text("ostack_ready_command")?,
             ready_timeout: reader.read("ostack_ready_timeout", time)?.unwrap_or(settings.ready_timeout),
             ssh_timeout: reader.read("ostack_ssh_timeout", time)?.unwrap_or(settings.ssh_timeout),
+        })
+    }
+}
+
+impl Spec {
+    /// The ports that the user has brought along, by their ids.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &str> {
+        self.plugs.iter().filter_map(|plug| match plug {
+            Plug::Port(port) => Some(port.as_str()),
+            Plug::Network { .. } => None,
         })
     }
 }
@@ -315,6 +329,12 @@ fn time(value: &ArgValue) -> Result<Duration, Bad> {
 fn port(value: &ArgValue) -> Result<u16, Bad> {
     let text = one(value)?;
     text.parse().ok().filter(|port| *port > 0).ok_or_else(|| Bad(format!("`{text}` is no port")))
+}
+
+fn gibibytes(value: &ArgValue) -> Result<u32, Bad> {
+    let text = one(value)?;
+    let size = text.parse().ok().filter(|size| *size > 0);
+    size.ok_or_else(|| Bad(format!("`{text}` must be a whole number of GiB")))
 }
 
 fn family(value: &ArgValue) -> Result<Family, Bad> {

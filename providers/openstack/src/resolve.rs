@@ -34,7 +34,7 @@ pub(crate) struct Known {
 
 /// The part of a request that has to be looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Names {
+pub(crate) struct Names {
     image: String,
     flavor: String,
     networks: Vec<String>,
@@ -45,7 +45,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(spec: &Spec) -> Self {
+    pub(crate) fn of(spec: &Spec) -> Self {
         let network = |plug: &Plug| match plug {
             Plug::Network { network, .. } => Some(network.clone()),
             Plug::Port(_) => None,

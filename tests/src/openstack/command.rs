@@ -17,14 +17,27 @@ const QUESTIONS: [(&str, &str); 3] = [
     ("keypair list -f json", "Name"),
 ];
 
-/// The hosts that the command knows a server, a floating address or a key pair of.
+/// The question about ports, which do not tell of hosts.
+const PORTS: &str = "port list --long -f json";
+
+/// What the command knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The hosts that there is a server, a floating address or a key pair of.
+    pub hosts: BTreeSet<HostId>,
+    /// How many ports belong to servers.
+    pub ports: usize,
+}
+
+/// What the command knows of hosts.
 ///
 /// # Panics
 ///
 /// If it does not tell.
-pub fn hosts_by_command(tenant: &Tenant, place: &Place) -> BTreeSet<HostId> {
+pub fn told_by_command(tenant: &Tenant, place: &Place) -> Told {
     // It takes seconds to start, and answers any number of questions then.
-    let questions: String = QUESTIONS.map(|(question, _)| format!("{question}\n")).concat();
+    let questions = QUESTIONS.map(|(question, _)| question).into_iter().chain([PORTS]);
+    let questions: String = questions.map(|question| format!("{question}\n")).collect();
     let mut command = openstack(tenant, place);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(questions.as_bytes()).unwrap();
@@ -33,10 +46,14 @@ pub fn hosts_by_command(tenant: &Tenant, place: &Place) -> BTreeSet<HostId> {
     let answers = lists(&text);
     // Its exit code is that of the last question, or of the end of its input.
     let said = || format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(answers.len() == QUESTIONS.len(), "`openstack`: {}", said());
+    let (ports, answers) =
+        answers.split_last().filter(|(_, answers)| answers.len() == QUESTIONS.len()).unwrap_or_else(|| {
+            panic!("`openstack`: {}", said());
+        });
     let fields =
         answers.iter().zip(QUESTIONS).flat_map(|(answer, (_, field))| answer.iter().map(move |row| &row[field]));
-    fields.filter_map(host_in).collect()
+    let of_server = |port: &&Value| port["Device Owner"].as_str().unwrap_or_default().starts_with("compute:");
+    Told { hosts: fields.filter_map(host_in).collect(), ports: ports.iter().filter(of_server).count() }
 }
 
 /// The command for a user in a project.

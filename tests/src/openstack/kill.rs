@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Held, Way, Wire};
+use super::{Kind, Way, Wire};
 use crate::env::TestEnv;
 
 /// How long a step is waited for.
@@ -23,17 +23,17 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// A request is on its way, or has been answered.
-    Request(Held),
+    Request(Kind),
     /// The journal has one line more with this text.
     Line(&'static str),
 }
 
 const fn before(name: &'static str, method: &'static str, path: &'static str) -> Step {
-    Step { name, at: At::Request(Held { method, path, arrives: false }) }
+    Step { name, at: At::Request(Kind { method, path, arrives: false }) }
 }
 
 const fn after(name: &'static str, method: &'static str, path: &'static str) -> Step {
-    Step { name, at: At::Request(Held { method, path, arrives: true }) }
+    Step { name, at: At::Request(Kind { method, path, arrives: true }) }
 }
 
 const fn line(name: &'static str, text: &'static str) -> Step {

@@ -15,11 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::command::{hosts_by_command, openstack};
+pub use self::command::{Told, openstack, told_by_command};
 pub use self::http::{Answer, ask, ask_with, revoke_token};
 pub use self::project::{KEY, NETWORK, Place, Tenant};
 pub use self::rows::{Seeded, seed};
-pub use self::wire::{Held, Way, Wire};
+pub use self::wire::{Kind, Spoil, Way, Wire};
 
 /// Where the lab keeps what it has.
 const DIRECTORY_VARIABLE: &str = "OPENSTACK_LAB_DIR";

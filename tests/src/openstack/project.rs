@@ -291,17 +291,26 @@ impl Place {
         serde_json::from_value(self.server(host)["metadata"].clone()).unwrap()
     }
 
-    /// Makes an image of a few bytes, and returns its id.
+    /// Makes an image, and returns its id.
     ///
     /// # Panics
     ///
     /// If the lab does not do it.
-    pub fn upload(&self, image: &Value) -> String {
+    pub fn upload(&self, image: &Value, bytes: &[u8]) -> String {
         let image = id(&self.user.post(Service::Image, "/images", image));
         let url = format!("{}/images/{image}/file", self.user.address(Service::Image));
-        let answer = put_bytes(&url, &self.user.token, &[0; 4096]);
+        let answer = put_bytes(&url, &self.user.token, bytes);
         assert_eq!(answer.status, 204, "{answer:?}");
         image
+    }
+
+    /// Has Neutron make something, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    pub fn make(&self, kind: &str, one: &str, what: &Value) -> Value {
+        self.user.post(Service::Network, &format!("/{kind}"), &json!({ one: what }))[one].clone()
     }
 
     /// Removes a server behind everybody's back.
@@ -392,6 +401,7 @@ impl Place {
         self.disconnect_outside();
         self.delete_all("ports", |_| true);
         self.delete_all("networks", |network| network["name"] != NETWORK);
+        self.delete_all("security-groups", |group| group["name"] != "default");
         for keypair in self.user.get_json(Service::Compute, "/os-keypairs")["keypairs"].as_array().unwrap() {
             let name = keypair["keypair"]["name"].as_str().unwrap();
             if name != KEY {
@@ -402,7 +412,8 @@ impl Place {
 
     /// Removes what Neutron has of a kind in the project.
     fn delete_all(&self, kind: &str, is_one: impl Fn(&Value) -> bool) {
-        for one in self.user.get_json(Service::Network, &format!("/{kind}"))[kind].as_array().unwrap() {
+        let all = self.user.get_json(Service::Network, &format!("/{kind}"));
+        for one in all[kind.replace('-', "_")].as_array().unwrap() {
             if one["project_id"] == self.user.project.as_str() && is_one(one) {
                 self.user.delete(Service::Network, &format!("/{kind}/{}", id(one)));
             }

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
+use serde_json::Value;
+
 use super::{Clearance, Service};
 
 /// An address that leads to the services of a cloud, each below a path of its own. It goes on for as long as the process
@@ -31,6 +33,15 @@ struct State {
     has_held: bool,
     /// All tokens that were given out, in their order.
     tokens: Vec<String>,
+    /// All requests that have come, in their order.
+    asked: Vec<Asked>,
+}
+
+/// What a request was.
+struct Asked {
+    method: String,
+    path: String,
+    body: Value,
 }
 
 /// What becomes of requests.
@@ -50,7 +61,21 @@ pub enum Way {
     GoneAfter(u32),
     /// A request of this kind is held, before it gets there or before its answer comes back, for as long as the way is this
     /// one. Whoever sent it can be ended at leisure. Then its connection is cut.
-    Hold(Held),
+    Hold(Kind),
+    /// A request of this kind is held before it gets there, for as long as the way is this one, and goes on then as if
+    /// nothing had been.
+    Late(Kind),
+    /// So many requests of this kind get there or not, as it says, and come to this. All others are fine.
+    Spoilt {
+        /// Which requests.
+        what: Kind,
+        /// What they come to.
+        how: Spoil,
+        /// How many of them, from now on.
+        times: u32,
+    },
+    /// Nobody is there at addresses that begin with this: `/network`.
+    Down(&'static str),
     /// Another cloud answers: it does not know the tokens of the first, and has another project under the same name.
     Elsewhere {
         /// The project's name.
@@ -60,23 +85,49 @@ pub enum Way {
     },
 }
 
-/// A kind of request that is to be held.
+/// What a request comes to that is spoilt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub enum Spoil {
+    /// Its connection is cut.
+    Cut,
+    /// It is answered with this status, and with a few words.
+    Status(u16),
+    /// It is answered as one that was done, with half a body.
+    Garbled,
+    /// It is answered with this body, as one that was done.
+    Says(&'static str),
+}
+
+impl Spoil {
+    fn answer(self) -> Option<String> {
+        let (status, body) = match self {
+            Self::Cut => return None,
+            Self::Status(status) => (status, r#"{"message": "spoilt by the wire"}"#),
+            Self::Garbled => (202, r#"{"server":"#),
+            Self::Says(body) => (200, body),
+        };
+        let length = body.len();
+        Some(format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"))
+    }
+}
+
+/// A kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
     /// Its method.
     pub method: &'static str,
     /// The end of its path, without the query; `*` stands for any one part.
     pub path: &'static str,
-    /// Whether it gets there, and only the answer is held.
+    /// Whether it gets there, so that only its answer is spoilt or held.
     pub arrives: bool,
 }
 
-impl Held {
-    fn is(self, request: &Request) -> bool {
-        let path = request.path.split('?').next().unwrap_or_default();
+impl Kind {
+    fn is(self, method: &str, path: &str) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
         let mut parts = path.rsplit('/');
         let fits = self.path.rsplit('/').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part));
-        self.method == request.method && fits
+        self.method == method && fits
     }
 }
 
@@ -85,7 +136,8 @@ impl Held {
 enum Fate {
     Pass,
     PassAndCut,
-    PassAndHold(Held),
+    PassAndHold(Kind),
+    Spoil { how: Spoil, arrives: bool },
     Cut,
     Unknown,
 }
@@ -113,6 +165,7 @@ impl Wire {
                 seen: 0,
                 has_held: false,
                 tokens: Vec::new(),
+                asked: Vec::new(),
             }),
             changed: Condvar::new(),
         });
@@ -155,7 +208,8 @@ impl Wire {
         self.shared.changed.notify_all();
     }
 
-    /// Whether the request has come that [`Way::Hold`] is about. One that arrives has been answered by then.
+    /// Whether the request has come that [`Way::Hold`] or [`Way::Late`] is about. One that arrives has been answered by
+    /// then.
     pub fn has_held(&self) -> bool {
         self.shared.state.lock().unwrap().has_held
     }
@@ -176,6 +230,14 @@ impl Wire {
         let tokens = state.tokens.clone();
         state.foreign.extend(tokens.iter().cloned());
         tokens
+    }
+
+    /// The bodies of the requests of a method and a path, as in a [`Kind`], that have come so far; null where there is
+    /// none.
+    pub fn asked(&self, method: &'static str, path: &'static str) -> Vec<Value> {
+        let kind = Kind { method, path, arrives: true };
+        let state = self.shared.state.lock().unwrap();
+        state.asked.iter().filter(|asked| kind.is(&asked.method, &asked.path)).map(|asked| asked.body.clone()).collect()
     }
 
     /// How many requests have come so far.
@@ -236,12 +298,16 @@ impl Shared {
                 let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                 return { client }.write_all(answer.as_bytes());
             }
-            Fate::Pass | Fate::PassAndCut | Fate::PassAndHold(_) => {}
+            Fate::Spoil { how, arrives: false } => {
+                return how.answer().map_or(Ok(()), |answer| { client }.write_all(answer.as_bytes()));
+            }
+            Fate::Pass | Fate::PassAndCut | Fate::PassAndHold(_) | Fate::Spoil { .. } => {}
         }
         let answer = self.forward(&request)?;
         self.remember(&answer);
         match fate {
             Fate::PassAndCut => Ok(()),
+            Fate::Spoil { how, .. } => how.answer().map_or(Ok(()), |answer| { client }.write_all(answer.as_bytes())),
             Fate::PassAndHold(held) => {
                 self.hold(held);
                 Ok(())
@@ -289,10 +355,10 @@ impl Shared {
         state.tokens.push(token);
     }
 
-    /// Waits for as long as the way is that one.
-    fn hold(&self, held: Held) {
+    /// Waits for as long as a request of this kind is held.
+    fn hold(&self, held: Kind) {
         let mut state = self.state.lock().unwrap();
-        while state.way == Way::Hold(held) {
+        while matches!(state.way, Way::Hold(kind) | Way::Late(kind) if kind == held) {
             state.has_held = true;
             state = self.changed.wait(state).unwrap();
         }
@@ -301,15 +367,27 @@ impl Shared {
     fn fate(&self, request: &Request) -> Fate {
         let mut state = self.state.lock().unwrap();
         state.seen += 1;
-        if let Way::Hold(held) = state.way
-            && held.is(request)
+        state.asked.push(Asked {
+            method: request.method.clone(),
+            path: request.path.clone(),
+            body: serde_json::from_slice(&request.body).unwrap_or_default(),
+        });
+        if let Way::Hold(held) | Way::Late(held) = state.way
+            && held.is(&request.method, &request.path)
         {
-            if held.arrives {
+            let is_late = matches!(state.way, Way::Late(_));
+            if held.arrives && !is_late {
                 return Fate::PassAndHold(held);
             }
             drop(state);
             self.hold(held);
-            return Fate::Cut;
+            return if is_late { Fate::Pass } else { Fate::Cut };
+        }
+        if let Way::Spoilt { what, how, times: times @ 1.. } = &mut state.way
+            && what.is(&request.method, &request.path)
+        {
+            *times -= 1;
+            return Fate::Spoil { how: *how, arrives: what.arrives };
         }
         loop {
             let State { way, foreign, .. } = &mut *state;
@@ -319,9 +397,12 @@ impl Shared {
                     state = self.changed.wait(state).unwrap();
                     continue;
                 }
-                Way::Fair | Way::Hold(_) if is_foreign == Some(true) => return Fate::Unknown,
                 Way::Elsewhere { .. } if is_foreign == Some(false) => return Fate::Unknown,
-                Way::Fair | Way::Hold(_) | Way::Elsewhere { .. } => return Fate::Pass,
+                Way::Elsewhere { .. } => return Fate::Pass,
+                Way::Down(path) if request.path.starts_with(*path) => return Fate::Cut,
+                Way::Fair | Way::Hold(_) | Way::Late(_) | Way::Spoilt { .. } | Way::Down(_) => {
+                    return if is_foreign == Some(true) { Fate::Unknown } else { Fate::Pass };
+                }
                 Way::Cut | Way::GoneAfter(0) => return Fate::Cut,
                 Way::CutAfter(left) | Way::GoneAfter(left) => (left, Fate::PassAndCut),
                 Way::CutBefore(left) => (left, Fate::Cut),

@@ -10,6 +10,7 @@ use broker_tests::wait;
 use serde_json::{Value, json};
 
 use crate::Lab;
+use crate::logins::application_credential;
 
 /// An id that nothing has.
 const NOTHING: &str = "6a6a6a6a-0000-4000-8000-000000000000";
@@ -91,6 +92,10 @@ fn answers_have_the_fields_that_were_recorded() {
     assert_eq!(fields(&address(&recorded("server-show-active-2.79"))), fields(&address(&server)));
     alike("servers-detail-2.79", &get(Service::Compute, "/servers/detail"), "/servers/0");
     alike("servers-list-limit", &get(Service::Compute, "/servers?limit=1"), "/servers_links/0");
+    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
+    let group = user.post(Service::Compute, "/os-server-groups", &group);
+    alike("server-groups-list-2.79", &get(Service::Compute, "/os-server-groups"), "/server_groups/0");
+    user.delete(Service::Compute, &format!("/os-server-groups/{}", group["server_group"]["id"].as_str().unwrap()));
     alike("flavors-detail-2.79", &get(Service::Compute, "/flavors/detail"), "/flavors/0");
     // Recorded of an older version of the API, which told more.
     let limits = get(Service::Compute, "/limits");
@@ -162,6 +167,15 @@ fn answers_to_orders_have_the_fields_that_were_recorded() {
         alike("auth-tokens-project-scoped", &token.body, path);
     }
     refused("auth-tokens-wrong-password", &log_in("wrong"));
+    let (path, made) = application_credential(&lab);
+    let credential = json!({"id": made["id"], "secret": made["secret"]});
+    let identity = json!({"methods": ["application_credential"], "application_credential": credential});
+    let token = ask("POST", &tokens, None, Some(&json!({"auth": {"identity": identity}})));
+    assert!(token.header("x-subject-token").is_some());
+    for path in ["/token", "/token/user", "/token/project", "/token/catalog/0", "/token/catalog/0/endpoints/0"] {
+        alike("auth-tokens-application-credential", &token.body, path);
+    }
+    user.delete(Service::Identity, &path);
 
     let body = json!({"keypair": {"name": "own", "public_key": lab.tenant.lab.public_key()}});
     let keypair = user.post(Service::Compute, "/os-keypairs", &body);

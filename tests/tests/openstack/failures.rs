@@ -41,13 +41,42 @@ fn wrong_credentials_are_told_from_a_cloud_that_is_not_there() {
     let settings = lab.settings("").replace("case-password", "hunter2");
     lab.env.write_settings(&settings);
     let says = lab.fails("checkout --ostack-image tiny", 5);
-    assert!(says.contains("does not take these credentials") && !says.contains("hunter2"), "{says}");
+    assert!(says.contains("does not take these credentials (req-") && !says.contains("hunter2"), "{says}");
     lab.env.write_settings(&lab.settings("").replace("/identity/v3", "/identity/nonsense"));
     let says = lab.fails("checkout --ostack-image tiny", 8);
-    assert!(says.contains("is no address of Keystone"), "{says}");
+    assert!(says.contains("is no address of Keystone (req-"), "{says}");
     lab.env.write_settings("OpenStack: {auth_url: 'http://127.0.0.1:1', username: a, password: b, project_name: c}\n");
     let says = lab.fails("checkout --ostack-image tiny", 7);
     assert!(says.contains("no answer from `http://127.0.0.1:1/v3`"), "{says}");
+}
+
+/// What an image takes on a disk is what counts, and not how large its file is.
+#[test]
+fn an_image_that_unfolds_to_more_than_the_disk_is_not_begun_with() {
+    let lab = Lab::new();
+    let image = json!({"name": "unfolds", "disk_format": "qcow2", "container_format": "bare"});
+    let image = lab.project().upload(&image, &qcow2(5 << 30));
+    let says = lab.fails("checkout --ostack-image unfolds", 7);
+    assert!(says.contains("image `unfolds` needs a disk of 5 GiB, and flavor `m1.nano` has one of 1 GiB"), "{says}");
+    assert!(lab.wire.asked("POST", "servers").is_empty());
+    lab.project().user.delete(Service::Image, &format!("/images/{image}"));
+    lab.nothing_is_left();
+}
+
+/// An image of a disk of so many bytes on which nothing was ever written.
+fn qcow2(size: u64) -> Vec<u8> {
+    const CLUSTER_BITS: u32 = 16;
+    let mut image = b"QFI\xfb".to_vec();
+    // Version 2, without another image behind it.
+    image.extend([2_u32.to_be_bytes(), [0; 4], [0; 4], [0; 4], CLUSTER_BITS.to_be_bytes()].concat());
+    image.extend(size.to_be_bytes());
+    // Not encrypted; the table of its clusters is in the second one, and that of who uses them in the third.
+    image.extend([[0; 4], 16_u32.to_be_bytes()].concat());
+    image.extend([1_u64 << CLUSTER_BITS, 2 << CLUSTER_BITS].map(u64::to_be_bytes).concat());
+    image.extend([1_u32.to_be_bytes(), [0; 4]].concat());
+    image.extend([0; 8]);
+    image.resize(4 << CLUSTER_BITS, 0);
+    image
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn instead(lab: &Lab, without: &[&str], more: &str) -> String {
 const LOGIN: &[&str] = &["username", "password", "project_name"];
 
 /// Has an application credential made for the user, and returns where it is, and what it is.
-fn application_credential(lab: &Lab) -> (String, Value) {
+pub(crate) fn application_credential(lab: &Lab) -> (String, Value) {
     let admin = lab.tenant.lab.admin();
     let users = admin.get_json(Service::Identity, &format!("/users?name={}", lab.tenant.user));
     let path = format!("/users/{}/application_credentials", users["users"][0]["id"].as_str().unwrap());
@@ -77,7 +77,14 @@ fn a_token_is_good_for_as_long_as_it_lasts() {
 fn the_catalog_says_where_the_services_of_a_region_are() {
     let lab = Lab::new();
     let overrides = &["compute_endpoint", "network_endpoint", "image_endpoint"];
-    for (more, region) in [("interface: internal", "RegionOne"), ("region_name: RegionOne", "RegionOne")] {
+    // Some clouds have the project in the address.
+    let user = &lab.project().user;
+    let with_project = format!("compute_endpoint_override: {}/{}", user.address(Service::Compute), user.project);
+    for (more, region) in [
+        ("interface: internal", "RegionOne"),
+        ("region_name: RegionOne", "RegionOne"),
+        (with_project.as_str(), "RegionOne"),
+    ] {
         lab.env.write_settings(&instead(&lab, overrides, more));
         lab.broker("checkout --ostack-image tiny --ostack-wait active");
         assert_eq!(lab.inventory()[0]["region"], region);

@@ -5,9 +5,11 @@
 mod answers;
 mod failures;
 mod floating;
+mod guardian;
 mod kill;
 mod life;
 mod logins;
+mod lost;
 mod outages;
 mod questions;
 mod reach;

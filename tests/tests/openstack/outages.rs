@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use broker::prelude::*;
 use broker_core::settings::Settings;
-use broker_tests::openstack::{Service, revoke_token};
+use broker_tests::openstack::{Kind, Service, Spoil, Way, revoke_token};
 use broker_tests::wait;
 
 use crate::Lab;
@@ -57,7 +57,47 @@ fn revoke(lab: &Lab) {
     }
 }
 
-/// Nova's API is stopped while a server is waited for, and started again. Alone in the lab, as others would notice.
+/// More often than a call is repeated by itself, and for as long as `outage_timeout` allows.
+#[test]
+fn a_service_that_is_out_of_order_for_a_while_is_waited_for() {
+    let lab = Lab::new();
+    lab.project().connect_outside();
+    let spoil = |method, path, status, times| {
+        lab.wire.lead(Way::Spoilt { what: Kind { method, path, arrives: false }, how: Spoil::Status(status), times });
+    };
+    let line = "checkout --ostack-image tiny --ostack-wait active --ostack-floating-network public";
+    for (method, path, status, times) in
+        [("GET", "flavors/detail", 429, 2), ("GET", "servers/*", 503, 6), ("GET", "ports", 503, 6)]
+    {
+        spoil(method, path, status, times);
+        lab.broker(line);
+        lab.wire.lead(Way::Fair);
+        spoil("DELETE", "servers/*", 502, 2);
+        lab.broker("checkin --all --yes");
+        lab.nothing_is_left();
+    }
+    // From when the address is there until Nova tells of it.
+    lab.wire.lead(Way::Late(Kind { method: "POST", path: "floatingips", arrives: false }));
+    let broker = lab.env.start(line.split_whitespace());
+    wait::until("the address to be asked for", || lab.wire.has_held());
+    spoil("GET", "servers/*", 503, 6);
+    broker.wait(wait::SOON).expect(0);
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+
+    // What cannot be waited for says who knows more.
+    spoil("GET", "limits", 403, 9);
+    lab.broker("checkout --ostack-image tiny --ostack-wait active");
+    spoil("GET", "flavors/detail", 503, 9);
+    let says = lab.fails("checkout --ostack-image tiny", 7);
+    assert!(says.contains("could not look for flavor `m1.nano`: spoilt by the wire"), "{says}");
+    lab.wire.lead(Way::Fair);
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
+/// Services are stopped while a server is made or removed, and started again. Alone in the lab, as others would notice
+/// it.
 #[test]
 fn a_service_that_is_restarted_is_waited_for() {
     let lab = Lab::new();
@@ -65,24 +105,48 @@ fn a_service_that_is_restarted_is_waited_for() {
     block(async {
         let (made, ()) = tokio::join!(broker.checkout(request()), async {
             wait::until_async("the server", async || !lab.project().servers().is_empty()).await;
-            let restarted = tokio::task::spawn_blocking(restart_nova);
-            restarted.await.unwrap();
+            restarted("nova-api", || ()).await;
         });
         let guard = made.unwrap();
-        let (gone, ()) = tokio::join!(guard.checkin(), async {
-            tokio::task::spawn_blocking(restart_nova).await.unwrap();
-        });
+        let (gone, ()) = tokio::join!(guard.checkin(), restarted("nova-api", || ()));
         gone.unwrap();
+        // Nobody can look at a token without Keystone.
+        let (made, ()) = tokio::join!(broker.checkout(request()), async {
+            wait::until_async("the server", async || !lab.project().servers().is_empty()).await;
+            restarted("keystone", || ()).await;
+        });
+        made.unwrap().checkin().await.unwrap();
+        // Nova cannot build without Neutron, so that is stopped once the server is there.
+        lab.project().connect_outside();
+        lab.wire.lead(Way::Late(Kind { method: "GET", path: "ports", arrives: false }));
+        let wanted = request().arg("ostack_floating_network", "public");
+        let (made, ()) = tokio::join!(broker.checkout(wanted), async {
+            wait::until_async("the port to be looked for", async || lab.wire.has_held()).await;
+            restarted("neutron", || lab.wire.lead(Way::Fair)).await;
+        });
+        made.unwrap().checkin().await.unwrap();
     });
     lab.nothing_is_left();
 }
 
-fn restart_nova() {
+/// Stops a service and starts it again. `between` is when it is down.
+async fn restarted(service: &'static str, between: impl FnOnce()) {
+    tokio::task::spawn_blocking(move || stop(service)).await.unwrap();
+    between();
+    tokio::task::spawn_blocking(start).await.unwrap();
+}
+
+fn stop(service: &str) {
     let lab = broker_tests::openstack::Lab::up();
-    let pid = std::fs::read_to_string(lab.directory.join("run/nova-api.pid")).unwrap();
+    let pid = std::fs::read_to_string(lab.directory.join("run").join(format!("{service}.pid"))).unwrap();
     let pid = pid.split(' ').next().unwrap();
     assert!(as_root(["kill", pid]).status().unwrap().success());
-    wait::until("Nova to be gone", || !Path::new("/proc").join(pid).exists());
+    wait::until(&format!("{service} to be gone"), || !Path::new("/proc").join(pid).exists());
+}
+
+/// Starts whatever is down.
+fn start() {
+    let lab = broker_tests::openstack::Lab::up();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs/openstack/up.sh");
     let directory = format!("OPENSTACK_LAB_DIR={}", lab.directory.display());
     let given = ["OPENSTACK_LAB_VENV", "OPENSTACK_LAB_OFFSET", "PYTHON"]

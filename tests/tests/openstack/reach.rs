@@ -48,8 +48,16 @@ fn a_host_that_was_found_has_no_key_of_its_own() {
     );
     assert!(ran.stderr.contains("hint:"), "{ran}");
     // It can be checked in all the same, with the key pair.
-    other.ok(["checkin", "0"]);
+    let ran = other.ok(["checkin", "0"]);
+    assert!(!ran.stderr.contains("key pair"), "{ran}");
     assert!(lab.project().hosts().is_empty());
+    // Another user of the project would not see the key pair, and could not remove it.
+    lab.broker("checkout --ostack-image tiny --ostack-wait active");
+    other.ok(["inventory", "--sync", "OpenStack"]);
+    let id = lab.inventory().last().unwrap()["id"].as_str().unwrap().to_owned();
+    lab.project().user.delete(Service::Compute, &format!("/os-keypairs/broker-{id}"));
+    let ran = other.ok(["checkin", "--all", "--yes"]);
+    assert!(ran.stderr.contains("this user has no such key pair"), "{ran}");
     lab.broker("checkin --all --yes");
     lab.nothing_is_left();
 }
@@ -62,7 +70,7 @@ fn an_image_says_what_it_is_and_who_its_user_is() {
         "name": "own", "disk_format": "raw", "container_format": "bare", "os_admin_user": "debian",
         "os_distro": "debian", "os_version": "12",
     });
-    let image = lab.project().upload(&image);
+    let image = lab.project().upload(&image, &[0; 4096]);
     lab.broker("checkout --ostack-image own");
     let host = &lab.inventory()[0];
     for (fact, value) in [

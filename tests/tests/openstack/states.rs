@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_tests::openstack::Service;
+use broker_tests::openstack::{Kind, Service, Spoil, Way};
 use broker_tests::wait;
 use serde_json::{Value, json};
 
@@ -27,6 +27,45 @@ fn broken_servers_go_as_others_do() {
     wait::until_every(Duration::from_millis(300), wait::SOON, "it to be off", is_off);
     assert_eq!(server(&hosts[0])["status"], "ERROR");
     lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
+/// The lab's Nova keeps none. By what it keeps a server could be had back.
+#[test]
+fn a_server_that_the_cloud_keeps_for_a_while_keeps_its_ports() {
+    let lab = Lab::new();
+    lab.broker("checkout --ostack-image tiny --ostack-wait active");
+    let says = r#"{"server": {"id": "x", "status": "SOFT_DELETED"}}"#;
+    let what = Kind { method: "GET", path: "servers/*", arrives: false };
+    lab.wire.lead(Way::Spoilt { what, how: Spoil::Says(says), times: 1 });
+    lab.broker("checkin 0");
+    assert!(lab.wire.asked("GET", "ports").is_empty() && lab.wire.asked("DELETE", "ports/*").is_empty());
+    assert!(lab.project().keypairs().is_empty());
+    lab.broker("checkout --ostack-image tiny --ostack-wait active");
+    lab.broker("checkin 1");
+    assert_eq!(lab.wire.asked("GET", "ports").len(), 1, "they are looked for where the server has gone");
+    lab.nothing_is_left();
+}
+
+/// Nova says that there is no room also where there is some in a moment.
+#[test]
+fn what_found_no_room_is_tried_once_more() {
+    let lab = Lab::new();
+    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
+    let user = &lab.project().user;
+    let group = user.post(Service::Compute, "/os-server-groups", &group)["server_group"]["id"].clone();
+    let line = "checkout --ostack-image tiny --ostack-wait active --ostack-server-group apart";
+    lab.broker(line);
+    let first = lab.inventory()[0]["id"].as_str().unwrap().parse().unwrap();
+    let broker = lab.env.start(line.split_whitespace());
+    let has_no_room = || lab.project().servers().iter().any(|server| server["status"] == "ERROR");
+    wait::until_every(Duration::from_millis(100), wait::SOON, "the second one to find no room", has_no_room);
+    lab.project().remove(first);
+    broker.wait(wait::SOON).expect(0);
+    assert_eq!(lab.wire.asked("POST", "servers").len(), 3);
+    assert_eq!(lab.project().servers().len(), 1, "what found no room has gone");
+    lab.broker("checkin --all --yes");
+    user.delete(Service::Compute, &format!("/os-server-groups/{}", group.as_str().unwrap()));
     lab.nothing_is_left();
 }
 

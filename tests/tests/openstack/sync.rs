@@ -2,6 +2,7 @@
 
 use broker_core::HostId;
 use broker_tests::env::TestEnv;
+use broker_tests::openstack::Service;
 use serde_json::json;
 
 use crate::Lab;
@@ -31,6 +32,44 @@ fn all_pages_are_read() {
     let taken = third.ok(["inventory", "--output", "json"]).json();
     assert_eq!(taken[0]["name"], *name);
     assert_eq!(taken.as_array().unwrap().len(), 1);
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
+#[test]
+fn an_image_that_is_gone_is_asked_for_once() {
+    let lab = Lab::new();
+    let image = json!({"name": "short-lived", "disk_format": "raw", "container_format": "bare"});
+    let image = lab.project().upload(&image, &[0; 4096]);
+    lab.broker("checkout --ostack-image short-lived --ostack-wait active --count 3");
+    lab.project().user.delete(Service::Image, &format!("/images/{image}"));
+    let other = elsewhere(&lab, &lab.settings(""));
+    let asked = || lab.wire.asked("GET", "images/*").len();
+    let before = asked();
+    other.ok(["inventory", "--sync", "OpenStack"]);
+    let taken = other.ok(["inventory", "--output", "json"]).json();
+    assert!(taken.as_array().unwrap().iter().all(|host| host["image_id"] == image.as_str()), "{taken}");
+    assert_eq!((taken.as_array().unwrap().len(), asked() - before), (3, 1));
+    lab.broker("checkin --all --yes");
+    lab.nothing_is_left();
+}
+
+/// What else there is of a host makes no host of it, and goes with its checkin.
+#[test]
+fn a_host_that_has_lost_its_server_has_vanished() {
+    let lab = Lab::new();
+    lab.project().connect_outside();
+    lab.broker("checkout --ostack-image tiny --ostack-wait active --ostack-floating-network public");
+    let id = lab.inventory()[0]["id"].as_str().unwrap().parse().unwrap();
+    lab.project().remove(id);
+    let orphans = lab.broker("inventory --orphans OpenStack");
+    assert!(orphans.stdout.contains("not there"), "{orphans}");
+    lab.broker("inventory --sync OpenStack");
+    assert_eq!(lab.inventory()[0]["state"], "vanished");
+    lab.broker("inventory --sync OpenStack");
+    assert_eq!(lab.inventory()[0]["state"], "vanished");
+    // The key pair and the floating address.
+    assert_eq!(lab.project().hosts().into_iter().collect::<Vec<HostId>>(), [id]);
     lab.broker("checkin --all --yes");
     lab.nothing_is_left();
 }

@@ -26,6 +26,21 @@ impl Making<'_> {
                 server.insert(name.to_owned(), value);
             }
         };
+        if let Some(size) = spec.volume {
+            // Nova has it made, and removed with the server.
+            put(
+                "block_device_mapping_v2",
+                json!([{
+                    "boot_index": 0,
+                    "uuid": self.resolved.image.id,
+                    "source_type": "image",
+                    "destination_type": "volume",
+                    "volume_size": size,
+                    "delete_on_termination": true,
+                }]),
+            );
+            put("imageRef", json!(""));
+        }
         if !spec.security_groups.is_empty() {
             put("security_groups", spec.security_groups.iter().map(|name| json!({ "name": name })).collect());
         }

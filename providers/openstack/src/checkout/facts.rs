@@ -96,17 +96,16 @@ fn floating(server: &Server) -> Option<&str> {
     all(server).find(|address| address.kind == "floating").map(|address| address.addr.as_str())
 }
 
-/// Where a server is reached: at its floating address, else at the first one of the kind that is wanted, else at any.
+/// Where a server is reached: at the first address of the kind that is wanted, where a floating one comes first; else at
+/// the floating one, which was taken because the others cannot be reached from everywhere; else at any.
 pub(crate) fn address(server: &Server, family: Family) -> Option<&str> {
     let version = match family {
         Family::V4 => 4,
         Family::V6 => 6,
     };
-    if let (Family::V4, Some(floating)) = (family, floating(server)) {
-        return Some(floating);
-    }
-    let wanted = all(server).find(|address| address.version == version);
-    wanted.or_else(|| all(server).next()).map(|address| address.addr.as_str())
+    let floating = all(server).find(|address| address.kind == "floating");
+    let wanted = floating.into_iter().chain(all(server)).find(|address| address.version == version);
+    wanted.or(floating).or_else(|| all(server).next()).map(|address| address.addr.as_str())
 }
 
 /// The address of its own that a floating one is to lead to, which can only be of IPv4.
@@ -148,8 +147,13 @@ mod tests {
         assert_eq!(address(&both, Family::V6), Some("fd00::1"));
         let floating = server(json!({"a": [of("10.0.0.1", 4, "fixed"), of("172.24.5.9", 4, "floating")]}));
         assert_eq!(address(&floating, Family::V4), Some("172.24.5.9"));
-        assert_eq!(address(&floating, Family::V6), Some("10.0.0.1"));
+        // There is none of the other kind, and the fixed one may be private.
+        assert_eq!(address(&floating, Family::V6), Some("172.24.5.9"));
         assert_eq!(fixed_ipv4(&floating).unwrap(), "10.0.0.1");
+        let all =
+            json!({"a": [of("10.0.0.1", 4, "fixed"), of("172.24.5.9", 4, "floating"), of("fd00::1", 6, "fixed")]});
+        let all = server(all);
+        assert_eq!((address(&all, Family::V4), address(&all, Family::V6)), (Some("172.24.5.9"), Some("fd00::1")));
         let none = server(json!({}));
         assert_eq!((address(&none, Family::V4), fixed_ipv4(&none).is_err()), (None, true));
     }

@@ -20,7 +20,7 @@ use self::key::OwnKey;
 use self::reach::Reach;
 use crate::OpenStackProvider;
 use crate::api::compute::{self, Server};
-use crate::api::network;
+use crate::api::network::{self, Network, Port};
 use crate::client::{CallError, Client, kind_of_words};
 use crate::release::Parts;
 use crate::request::{Spec, Wait};
@@ -31,6 +31,9 @@ pub(crate) const HANDLE_SERVER: &str = "server";
 
 /// What the journal has the private key under. The name says that it is a secret.
 pub(crate) const HANDLE_KEY: &str = "ssh_private_key";
+
+/// What the journal has the ids of the ports under that the user has brought along.
+pub(crate) const HANDLE_PORTS: &str = "ports";
 
 /// How often what may have been made is looked for, and with what pauses between.
 const LOOKS: u32 = 8;
@@ -62,7 +65,7 @@ struct Making<'a> {
 #[derive(Debug, Default)]
 struct Made {
     server: Option<String>,
-    /// Whether a server may have been made that was not found.
+    /// Whether a server or a floating address may have been made that was not found.
     perhaps: bool,
     /// Whether it is in `ERROR` because no machine had room for it.
     had_no_room: bool,
@@ -119,6 +122,8 @@ impl Making<'_> {
             servers: made.server.into_iter().collect(),
             may_have_floating: self.spec.floating.is_some(),
             may_have_keypair: self.spec.key_name.is_none(),
+            keypair_may_be_anothers: false,
+            brought: Some(self.spec.ports().map(str::to_owned).collect()),
         };
         match self.provider.remove(&self.client, self.order.id, &parts, &self.name).await {
             Ok(()) if made.perhaps => error.leaving_something(),
@@ -136,11 +141,22 @@ impl Making<'_> {
             None => Some(OwnKey::generate()?),
         };
         let mut handle = serde_json::Map::new();
+        let ports: Vec<&str> = self.spec.ports().collect();
+        if !ports.is_empty() {
+            handle.insert(HANDLE_PORTS.to_owned(), json!(ports));
+        }
         if let Some(key) = &own_key {
             handle.insert(HANDLE_KEY.to_owned(), json!(key.private.expose()));
-            // In the journal before there is a server that nothing else opens.
-            let (noted, created) =
-                tokio::join!(self.order.made(Value::Object(handle.clone())), self.create_keypair(&key.public));
+        }
+        if !handle.is_empty() {
+            // In the journal before there is a server that nothing else opens, or that takes ports along.
+            let created = async {
+                match &own_key {
+                    Some(key) => self.create_keypair(&key.public).await,
+                    None => Ok(()),
+                }
+            };
+            let (noted, created) = tokio::join!(self.order.made(Value::Object(handle.clone())), created);
             created.and(noted)?;
         }
         if self.order.is_cancelled() {
@@ -152,33 +168,42 @@ impl Making<'_> {
         let id = self.create_server(&key_name, made).await?;
         made.server = Some(id.clone());
         handle.insert(HANDLE_SERVER.to_owned(), json!(id));
-        let had_no_room = &mut made.had_no_room;
-        let rest = async {
-            // The journal and the cloud work at the same time.
-            let (noted, finished) = tokio::join!(self.order.made(Value::Object(handle)), self.finish(&id, had_no_room));
-            noted.and(finished)
-        };
+        // The journal and the cloud work at the same time.
+        let (noted, finished) = tokio::join!(self.order.made(Value::Object(handle)), self.finish(&id, made));
+        noted.and(finished)
+    }
+
+    /// From a server that is being built to a host that can be used.
+    async fn finish(&self, id: &str, made: &mut Made) -> Result<HostFacts, ProviderError> {
+        let mut server = self.while_wanted(self.until_active(id, &mut made.had_no_room)).await?;
+        if let Some(pool) = &self.resolved.pool {
+            self.order.progress("taking a floating address");
+            let fixed = facts::fixed_ipv4(&server)?;
+            let port = self.while_wanted(self.port_with(&server, fixed)).await?;
+            // Not cut short either: an address that comes when nobody looks any more is paid for by nobody knows whom.
+            self.take_floating(pool, &port, fixed, made).await?;
+            server = self.while_wanted(self.until_it_shows(id)).await?;
+        }
+        self.while_wanted(self.until_ready(&server)).await
+    }
+
+    /// Does something for as long as the order is wanted.
+    async fn while_wanted<T>(&self, work: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
         tokio::select! {
-            outcome = rest => outcome,
+            outcome = work => outcome,
             () = self.order.cancelled() => Err(cancelled(&self.name)),
         }
     }
 
-    /// From a server that is being built to a host that can be used.
-    async fn finish(&self, id: &str, had_no_room: &mut bool) -> Result<HostFacts, ProviderError> {
-        let mut server = self.until_active(id, had_no_room).await?;
-        if self.resolved.pool.is_some() {
-            self.order.progress("taking a floating address");
-            self.take_floating(&server).await?;
-            server = self.until_it_shows(id).await?;
-        }
+    /// From a server with all its addresses to a host that can be used.
+    async fn until_ready(&self, server: &Server) -> Result<HostFacts, ProviderError> {
         if self.spec.wait == Wait::Ssh {
-            self.until_ssh(&server).await?;
+            self.until_ssh(server).await?;
         }
         let token = self.client.token().await?;
-        let told = facts::of_server(&server, Some(&self.resolved.image), &self.client, &token, &self.reach());
+        let told = facts::of_server(server, Some(&self.resolved.image), &self.client, &token, &self.reach());
         if let Some(line) = &self.spec.ready_command {
-            self.until_command(&server, &told, line).await?;
+            self.until_command(server, &told, line).await?;
         }
         Ok(told)
     }
@@ -227,53 +252,69 @@ impl Making<'_> {
         }
         tracing::debug!(error = %failed, name = self.name, "there was no answer: looking for the server.");
         made.perhaps = true;
+        let found = self.looked_for(|| self.provider.servers_of(&self.client, self.order.id)).await;
+        let server = found.ok_or(failed)?;
+        made.perhaps = false;
+        Ok(server.id)
+    }
+
+    /// Looks for what a request without an answer may have made. Nothing, where it does not show in time.
+    async fn looked_for<T, E, L: Future<Output = Result<Vec<T>, E>>>(&self, look: impl Fn() -> L) -> Option<T> {
         let mut pause = Duration::from_millis(250);
         for _ in 0..LOOKS {
-            let found = self.provider.servers_of(&self.client, self.order.id).await;
-            match found.map(|found| found.into_iter().next()) {
-                Ok(Some(server)) => {
-                    made.perhaps = false;
-                    return Ok(server.id);
-                }
+            match look().await.map(|found| found.into_iter().next()) {
+                Ok(Some(found)) => return Some(found),
+                Ok(None) if self.order.is_cancelled() => return None,
                 Ok(None) => tokio::time::sleep(pause).await,
-                Err(_) => break,
-            }
-            if self.order.is_cancelled() {
-                break;
+                Err(_) => return None,
             }
             pause = (pause * 2).min(Duration::from_secs(2));
         }
-        Err(failed)
+        None
     }
 
-    async fn take_floating(&self, server: &Server) -> Result<(), ProviderError> {
-        let Some(pool) = &self.resolved.pool else { return Ok(()) };
-        let fixed = facts::fixed_ipv4(server)?;
-        let doing =
-            || format!("could not take a floating address from network `{}` for server `{}`", pool.name, self.name);
-        let ports = network::ports(&self.client, &format!("device_id={}", server.id)).await;
-        let ports = ports.map_err(|error| error.at(doing()))?;
-        let port =
-            ports.iter().find(|port| port.fixed_ips.iter().any(|ip| ip.ip_address == fixed)).ok_or_else(|| {
-                ProviderError::new(ErrorKind::Failed, format!("{}: no port of it has the address `{fixed}`", doing()))
-            })?;
+    /// The port by which a server has an address.
+    async fn port_with(&self, server: &Server, address: &str) -> Result<Port, ProviderError> {
+        let doing = || format!("could not look for the port of server `{}`", self.name);
+        let query = format!("device_id={}", server.id);
+        let mut pause = Duration::from_millis(250);
+        for _ in 0..LOOKS {
+            let ports = self.patiently(doing, || network::ports(&self.client, &query)).await?;
+            let mut with = ports.into_iter().filter(|port| port.fixed_ips.iter().any(|ip| ip.ip_address == address));
+            if let Some(port) = with.next() {
+                return Ok(port);
+            }
+            // A service that was started just now does not always list what the other one has told.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        let message = format!("{}: none of it has the address `{address}`", doing());
+        Err(ProviderError::new(ErrorKind::Failed, message))
+    }
+
+    async fn take_floating(
+        &self,
+        pool: &Network,
+        port: &Port,
+        fixed: &str,
+        made: &mut Made,
+    ) -> Result<(), ProviderError> {
         let mark = mark(self.order.id);
         let error = match network::create_floating_ip(&self.client, &pool.id, &port.id, fixed, &mark).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        if error.may_be_done() {
-            let mut pause = Duration::from_millis(250);
-            for _ in 0..LOOKS {
-                match network::floating_ips(&self.client, &mark).await {
-                    Ok(found) if !found.is_empty() => return Ok(()),
-                    Ok(_) => tokio::time::sleep(pause).await,
-                    Err(_) => break,
-                }
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
+        let may_be_done = error.may_be_done();
+        let failed = error
+            .at(format!("could not take a floating address from network `{}` for server `{}`", pool.name, self.name));
+        if !may_be_done {
+            return Err(failed);
         }
-        Err(error.at(doing()))
+        tracing::debug!(error = %failed, name = self.name, "there was no answer: looking for the floating address.");
+        made.perhaps = true;
+        self.looked_for(|| network::floating_ips(&self.client, &mark)).await.ok_or(failed)?;
+        made.perhaps = false;
+        Ok(())
     }
 
     /// What a server in `ERROR` says about itself.

@@ -72,12 +72,32 @@ impl Making<'_> {
         }
     }
 
+    /// Asks until there is an answer, for as long as the cloud may be silent.
+    pub(super) async fn patiently<T, A: Future<Output = Result<T, CallError>>>(
+        &self,
+        doing: impl Fn() -> String,
+        ask: impl Fn() -> A,
+    ) -> Result<T, ProviderError> {
+        let mut outage = Outage::default();
+        let mut pause = PAUSES.0;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    let _silent: Option<T> = outage.goes_on(error, self.provider.settings.outage_timeout, &doing)?;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
+        }
+    }
+
     /// Waits until Nova, too, knows of the floating address, so that all who look see the same.
     pub(super) async fn until_it_shows(&self, id: &str) -> Result<Server, ProviderError> {
         let mut pause = PAUSES.0;
         let end = Instant::now() + self.spec.timeout;
         loop {
-            let server = compute::server(&self.client, id).await.map_err(|error| error.at(self.looking()))?;
+            let server = self.patiently(|| self.looking(), || compute::server(&self.client, id)).await?;
             if server.addresses.values().flatten().any(|address| address.kind == "floating") {
                 return Ok(server);
             }
@@ -237,6 +257,7 @@ impl Outage {
             CallError::Refused(refusal) => refusal.status >= 500 || refusal.status == 429,
             // Keystone, which is on the way, may be what does not answer.
             CallError::Before(error) => matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout),
+            CallError::Garbled(_) => false,
         };
         let since = *self.0.get_or_insert_with(Instant::now);
         if passes && since.elapsed() < limit { Ok(None) } else { Err(error.at(doing())) }

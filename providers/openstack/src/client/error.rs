@@ -13,6 +13,8 @@ pub(crate) enum CallError {
     Refused(Refusal),
     /// There was no answer, so nobody knows what was done.
     NoAnswer(NoAnswer),
+    /// The service said yes, in words that make no sense.
+    Garbled(ProviderError),
     /// Something of ours stood in the way, before the service was asked.
     Before(ProviderError),
 }
@@ -26,6 +28,13 @@ pub(crate) struct Refusal {
     pub(crate) request: Option<String>,
 }
 
+impl Refusal {
+    /// What the service's own log knows the request by, to stand behind a message.
+    pub(crate) fn trace(&self) -> String {
+        self.request.as_ref().map(|request| format!(" ({request})")).unwrap_or_default()
+    }
+}
+
 impl CallError {
     /// Whether the thing that was asked about is not there.
     pub(crate) fn is_missing(&self) -> bool {
@@ -36,7 +45,7 @@ impl CallError {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
-            Self::NoAnswer(_) | Self::Before(_) => None,
+            Self::NoAnswer(_) | Self::Garbled(_) | Self::Before(_) => None,
         }
     }
 
@@ -46,6 +55,7 @@ impl CallError {
             // A service that breaks in the middle of its work may have done some of it.
             Self::Refused(refusal) => refusal.status >= 500,
             Self::NoAnswer(none) => !none.unsent,
+            Self::Garbled(_) => true,
             Self::Before(_) => false,
         }
     }
@@ -53,17 +63,17 @@ impl CallError {
     /// As an error of a provider: `doing` says what was wanted, such as ``could not delete server `x` ``.
     pub(crate) fn at(self, doing: impl fmt::Display) -> ProviderError {
         match self {
-            Self::Before(error) => error,
+            Self::Garbled(error) | Self::Before(error) => error,
             Self::NoAnswer(NoAnswer { place, timed_out, why, .. }) => {
                 let kind = if timed_out { ErrorKind::Timeout } else { ErrorKind::Unreachable };
                 ProviderError::new(kind, format!("{doing}: no answer from `{place}`: {why}"))
             }
             Self::Refused(refusal) => {
                 let kind = kind_of(&refusal);
-                let Refusal { status, words, request } = refusal;
+                let trace = refusal.trace();
+                let Refusal { status, words, .. } = refusal;
                 let words = if words.is_empty() { format!("HTTP status {status}") } else { words };
-                let request = request.map(|request| format!(" ({request})")).unwrap_or_default();
-                ProviderError::new(kind, format!("{doing}: {words}{request}"))
+                ProviderError::new(kind, format!("{doing}: {words}{trace}"))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker_core::provider::{ErrorKind, ProviderError};
 use broker_core::secrets::Secret;
-use broker_http::{NoAnswer, retry_after};
+use broker_http::retry_after;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde::Deserialize;
@@ -204,21 +204,25 @@ fn token_of(cloud: &Cloud, number: u64, secret: String, body: &[u8]) -> Result<T
 fn explained(error: CallError, cloud: &Cloud, doing: &str) -> ProviderError {
     match &error {
         CallError::Refused(refusal) if refusal.status == 401 => {
-            let message = format!("{doing}: `{}` does not take these credentials", cloud.auth_url);
+            let trace = refusal.trace();
+            let message = format!("{doing}: `{}` does not take these credentials{trace}", cloud.auth_url);
             ProviderError::new(ErrorKind::Auth, message)
         }
         // An application credential that is gone, and a token that is none, are things that were not found.
-        CallError::Refused(Refusal { status: 404, words, .. })
+        CallError::Refused(refusal @ Refusal { status: 404, words, .. })
             if words.starts_with("Could not find") || words.starts_with("Could not recognize") =>
         {
-            let message = format!("{doing}: `{}` does not take these credentials: {words}", cloud.auth_url);
+            let trace = refusal.trace();
+            let message = format!("{doing}: `{}` does not take these credentials: {words}{trace}", cloud.auth_url);
             ProviderError::new(ErrorKind::Auth, message)
         }
         CallError::Refused(refusal) if refusal.status == 404 => {
-            let message = format!("{doing}: `{}` is no address of Keystone", cloud.auth_url);
+            let message = format!("{doing}: `{}` is no address of Keystone{}", cloud.auth_url, refusal.trace());
             ProviderError::new(ErrorKind::Settings, message)
         }
-        CallError::NoAnswer(NoAnswer { .. }) | CallError::Refused(_) | CallError::Before(_) => error.at(doing),
+        CallError::NoAnswer(_) | CallError::Refused(_) | CallError::Garbled(_) | CallError::Before(_) => {
+            error.at(doing)
+        }
     }
 }
 

@@ -84,7 +84,7 @@ impl Answer {
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let message = format!("`{}` gave an answer that makes no sense", self.place);
-            CallError::Before(ProviderError::new(ErrorKind::Bug, message).source(error))
+            CallError::Garbled(ProviderError::new(ErrorKind::Bug, message).source(error))
         })
     }
 }
@@ -155,7 +155,7 @@ impl Client {
             let found = page.remove(key).unwrap_or_default();
             let found: Vec<T> = serde_json::from_value(found).map_err(|error| {
                 let message = format!("`{}` gave a list `{key}` that makes no sense", answer.place);
-                CallError::Before(ProviderError::new(ErrorKind::Bug, message).source(error))
+                CallError::Garbled(ProviderError::new(ErrorKind::Bug, message).source(error))
             })?;
             let is_empty = found.is_empty();
             items.extend(found);

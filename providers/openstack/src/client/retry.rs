@@ -30,7 +30,7 @@ pub(super) fn pause(method: &Method, error: &CallError, after: Option<Duration>,
         CallError::Refused(refusal) if refusal.status == 429 || refusal.status >= 500 => {
             Some(after.unwrap_or(FIRST * 2_u32.pow(attempt)).min(LONGEST))
         }
-        CallError::Refused(_) | CallError::Before(_) => None,
+        CallError::Refused(_) | CallError::Garbled(_) | CallError::Before(_) => None,
     }
 }
 

@@ -70,6 +70,32 @@ fn refusals_say_what_they_are() {
     }
 }
 
+#[test]
+fn what_may_have_been_done_is_told_from_what_has_not() {
+    let refused = |status| CallError::Refused(Refusal { status, words: String::new(), request: None });
+    let silent = |unsent| {
+        CallError::NoAnswer(NoAnswer {
+            place: "n".into(),
+            unsent,
+            timed_out: false,
+            distrusted: false,
+            why: "gone".into(),
+        })
+    };
+    for (error, may_be) in [(refused(400), false), (refused(503), true), (silent(true), false), (silent(false), true)] {
+        assert_eq!(error.may_be_done(), may_be, "{error:?}");
+    }
+    // The service said yes, so that there is something, whatever it is called.
+    let answer = Answer { body: b"{\"server\": {}}".to_vec(), place: "http://n/servers".into(), at: None };
+    let error = answer.read::<Vec<String>>().unwrap_err();
+    assert!(error.may_be_done() && error.status().is_none());
+    let error = error.at("could not do it");
+    assert_eq!(
+        (error.kind(), &*error.to_string()),
+        (ErrorKind::Bug, "`http://n/servers` gave an answer that makes no sense")
+    );
+}
+
 /// What the services of the lab said, as it was recorded.
 #[test]
 fn refusals_of_real_services_are_told_apart() {

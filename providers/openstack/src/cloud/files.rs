@@ -116,17 +116,30 @@ fn profile_of(profile: &str, cloud: &str, around: &Surroundings) -> Result<Args,
     match public.shift_remove(profile) {
         Some(ArgValue::Map(values)) => Ok(values),
         _ => {
-            let message = format!("cloud `{cloud}` has the profile `{profile}`, and no `clouds-public.yaml` has that");
+            let message = format!(
+                "cloud `{cloud}` has the profile `{profile}`, and no `clouds-public.yaml` has that; those that are part of \
+                 openstacksdk are not known here, so what it says must be written there or into the cloud"
+            );
             Err(bad(message))
         }
     }
 }
 
+/// Whether the files have a cloud of this name.
+pub(crate) fn has(name: &str, around: &Surroundings) -> Result<bool, ProviderError> {
+    Ok(around.clouds()?.entries.contains_key(name))
+}
+
 /// The cloud that is meant where nobody names one: `OS_CLOUD`, else what `OS_AUTH_URL` and the others say, else the only
-/// one there is.
+/// one there is. What the variables say wins over what the files say of it.
 pub(crate) fn chosen_by_the_environment(around: &Surroundings) -> Result<(Option<String>, Args), ProviderError> {
+    let with_variables = |name: &str| {
+        let mut values = cloud(name, around)?;
+        merge(&mut values, of_variables(around));
+        Ok((Some(name.to_owned()), values))
+    };
     if let Some(name) = around.variable("OS_CLOUD") {
-        return Ok((Some(name.to_owned()), cloud(name, around)?));
+        return with_variables(name);
     }
     if around.variable("OS_AUTH_URL").is_some() {
         return Ok((None, of_variables(around)));
@@ -134,7 +147,7 @@ pub(crate) fn chosen_by_the_environment(around: &Surroundings) -> Result<(Option
     let clouds = around.clouds()?;
     let mut names = clouds.entries.keys();
     match (names.next(), names.next()) {
-        (Some(only), None) => Ok((Some(only.clone()), cloud(only, around)?)),
+        (Some(only), None) => with_variables(only),
         (Some(_), Some(_)) => {
             let known: Vec<String> = clouds.entries.keys().map(|name| format!("`{name}`")).collect();
             Err(bad(format!(

@@ -86,6 +86,7 @@ const AUTH_KEYS: &[&str] = &[
 const CLOUD_KEYS: &[&str] = &[
     "auth_type",
     "region_name",
+    "regions",
     "interface",
     "endpoint_type",
     "identity_api_version",
@@ -98,36 +99,75 @@ const CLOUD_KEYS: &[&str] = &[
     "image_endpoint_override",
 ];
 
-impl Cloud {
-    /// The cloud of an instance. What the settings say themselves wins over what `clouds.yaml` says of the cloud they name.
-    /// Without a cloud and an address in them, the environment and the files decide as for the `openstack` command.
-    pub(crate) fn of(settings: &ProviderSettings, around: &Surroundings) -> Result<Self, ProviderError> {
-        let text = |key: &str| Ok::<_, ProviderError>(settings.text(key)?.filter(|text| !text.trim().is_empty()));
-        let mut around = around.clone();
-        if let Some(file) = text("clouds_file")? {
-            around.clouds_file = Some(file.into());
+/// Settings that hold paths.
+const PATHS: &[&str] = &["verify", "cacert", "cert", "key"];
+
+/// Where the cloud's name stands in settings that need no files any more.
+const NAME: &str = "cloud_name";
+
+/// Settings with all in them that the environment and files of this machine have to say about the cloud: whoever has
+/// them needs neither. What they say themselves wins over what `clouds.yaml` says of the cloud they name. Where they say
+/// neither a cloud nor an address, an instance means the cloud of its name, if there is one; else the environment and the
+/// files decide, as for the `openstack` command.
+pub(crate) fn resolved(settings: &ProviderSettings, around: &Surroundings) -> Result<ProviderSettings, ProviderError> {
+    let text = |key: &str| Ok::<_, ProviderError>(settings.text(key)?.filter(|text| !text.trim().is_empty()));
+    let mut around = around.clone();
+    if let Some(file) = text("clouds_file")? {
+        around.clouds_file = Some(file.into());
+    }
+    let (name, mut values) = match (text("cloud")?, text("auth_url")?, settings.instance.as_deref()) {
+        (Some(name), ..) => (Some(name.to_owned()), files::cloud(name, &around)?),
+        (None, Some(_), _) => (text(NAME)?.map(str::to_owned), Args::new()),
+        (None, None, Some(name)) if files::has(name, &around)? => (Some(name.to_owned()), files::cloud(name, &around)?),
+        (None, None, _) => files::chosen_by_the_environment(&around)?,
+    };
+    let given = |keys: &[&str]| -> Args {
+        let value = |key: &&str| Some(((*key).to_owned(), settings.values.get(*key)?.clone()));
+        keys.iter().filter_map(value).collect()
+    };
+    let mut own = given(CLOUD_KEYS);
+    own.insert("auth".to_owned(), ArgValue::Map(given(AUTH_KEYS)));
+    merge(&mut values, own);
+    let mut whole = settings.clone();
+    whole.values.retain(|key, _| !["cloud", "clouds_file"].contains(&key.as_str()));
+    let auth = values.get("auth").and_then(ArgValue::as_map);
+    for (keys, from) in [(CLOUD_KEYS, Some(&values)), (AUTH_KEYS, auth)] {
+        for key in keys {
+            if let Some(value) = from.and_then(|from| from.get(*key)) {
+                let value = if PATHS.contains(key) { absolute(key, value) } else { value.clone() };
+                whole.values.insert((*key).to_owned(), value);
+            }
         }
-        let (name, mut values) = match (text("cloud")?, text("auth_url")?) {
-            (Some(name), _) => (Some(name.to_owned()), files::cloud(name, &around)?),
-            (None, Some(_)) => (None, Args::new()),
-            (None, None) => files::chosen_by_the_environment(&around)?,
-        };
-        let given = |keys: &[&str]| -> Args {
-            let value = |key: &&str| Some(((*key).to_owned(), settings.values.get(*key)?.clone()));
-            keys.iter().filter_map(value).collect()
-        };
-        let mut own = given(CLOUD_KEYS);
-        own.insert("auth".to_owned(), ArgValue::Map(given(AUTH_KEYS)));
-        merge(&mut values, own);
+    }
+    if let Some(name) = name {
+        whole.values.insert(NAME.to_owned(), ArgValue::Text(name));
+    }
+    Ok(whole)
+}
+
+/// A path from the root, whatever the working directory is later.
+fn absolute(key: &str, value: &ArgValue) -> ArgValue {
+    // Most that is said of `verify` is no path.
+    let is_path = |text: &str| if key == "verify" { text.contains('/') } else { !text.is_empty() };
+    let is_relative = |text: &&str| is_path(text) && !text.starts_with(['/', '~']);
+    let path = value.as_str().filter(is_relative).and_then(|text| std::path::absolute(text).ok());
+    path.map_or_else(|| value.clone(), |path| ArgValue::Text(path.to_string_lossy().into_owned()))
+}
+
+impl Cloud {
+    /// The cloud of an instance: see [`resolved`].
+    pub(crate) fn of(settings: &ProviderSettings, around: &Surroundings) -> Result<Self, ProviderError> {
+        let settings = resolved(settings, around)?;
+        let name = settings.text(NAME)?.map(str::to_owned);
         let origin = match &name {
             Some(name) => format!("cloud `{name}`"),
             None => "provider `OpenStack`".to_owned(),
         };
-        Reader { values: &values, origin: &origin }.cloud(name)
+        Reader { values: &settings.values, origin: &origin }.cloud(name)
     }
 }
 
-/// Reads merged values.
+/// Reads resolved values.
 struct Reader<'a> {
     values: &'a Args,
     origin: &'a str,
@@ -135,11 +175,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn cloud(&self, name: Option<String>) -> Result<Cloud, ProviderError> {
-        if let Some(version) = self.top("identity_api_version")?.filter(|version| !version.starts_with('3')) {
+        if let Some(version) = self.text("identity_api_version")?.filter(|version| !version.starts_with('3')) {
             return Err(self.bad(&format!("`identity_api_version` is `{version}`, and must be `3`")));
         }
-        let auth_url = self.auth("auth_url")?.ok_or_else(|| self.bad("there is no `auth_url`"))?;
-        let (region, regions) = (self.top("region_name")?, self.list("regions"));
+        let auth_url = self.text("auth_url")?.ok_or_else(|| self.bad("there is no `auth_url`"))?;
+        let (region, regions) = (self.text("region_name")?, self.list("regions"));
         let region = match (region, regions.as_slice()) {
             (Some(region), _) => Some(region),
             // Of several the user has to choose.
@@ -151,9 +191,9 @@ impl Reader<'_> {
                 return Err(self.bad(&message));
             }
         };
-        let interface = match self.top("interface")? {
+        let interface = match self.text("interface")? {
             Some(interface) => interface,
-            None => self.top("endpoint_type")?.unwrap_or_else(|| "public".to_owned()),
+            None => self.text("endpoint_type")?.unwrap_or_else(|| "public".to_owned()),
         };
         let interface = interface.trim_end_matches("URL").to_owned();
         if !["public", "internal", "admin"].contains(&interface.as_str()) {
@@ -162,7 +202,7 @@ impl Reader<'_> {
         }
         let mut overrides = BTreeMap::new();
         for service in ["compute", "network", "image"] {
-            if let Some(address) = self.top(&format!("{service}_endpoint_override"))? {
+            if let Some(address) = self.text(&format!("{service}_endpoint_override"))? {
                 overrides.insert(service.to_owned(), address);
             }
         }
@@ -193,11 +233,11 @@ impl Reader<'_> {
             Some((rest, home)) => PathBuf::from(home).join(rest),
             None => PathBuf::from(text),
         };
-        let ca = match self.top("cacert")? {
+        let ca = match self.text("cacert")? {
             Some(file) => Some(file),
             None => named,
         };
-        let (cert, key) = (self.top("cert")?.map(path), self.top("key")?.map(path));
+        let (cert, key) = (self.text("cert")?.map(path), self.text("key")?.map(path));
         if let (None, Some(key)) = (&cert, &key) {
             return Err(self.bad(&format!("`key` is `{}`, and there is no `cert` that it belongs to", key.display())));
         }
@@ -205,8 +245,8 @@ impl Reader<'_> {
     }
 
     fn credentials(&self) -> Result<Credentials, ProviderError> {
-        let kind = self.top("auth_type")?;
-        let has = |key: &str| Ok::<_, ProviderError>(self.auth(key)?.is_some());
+        let kind = self.text("auth_type")?;
+        let has = |key: &str| Ok::<_, ProviderError>(self.text(key)?.is_some());
         let is_application = has("application_credential_id")? || has("application_credential_name")?;
         match kind.as_deref() {
             Some("v3applicationcredential") => self.application_credential(),
@@ -214,6 +254,11 @@ impl Reader<'_> {
             Some("token" | "v3token") => self.token(),
             None if has("token")? => self.token(),
             None | Some("password" | "v3password") => self.password(),
+            Some("totp" | "v3totp") => {
+                let why = "a passcode opens one login, and every command logs in anew";
+                let remedy = "make an application credential, and write `v3applicationcredential`";
+                Err(self.bad(&format!("`auth_type` is `v3totp`, which cannot be used here: {why}; {remedy}")))
+            }
             Some(other) => {
                 let known = "`v3password`, `v3applicationcredential` or `v3token`";
                 Err(self.bad(&format!("`auth_type` is `{other}`, and must be {known}")))
@@ -223,19 +268,19 @@ impl Reader<'_> {
 
     fn password(&self) -> Result<Credentials, ProviderError> {
         let user = self.user()?.ok_or_else(|| self.bad("there is neither a `username` nor a `user_id`"))?;
-        let password = self.auth("password")?.ok_or_else(|| self.bad("there is no `password`"))?;
+        let password = self.text("password")?.ok_or_else(|| self.bad("there is no `password`"))?;
         Ok(Credentials::Password { user, password: Secret::new(password), scope: self.project()? })
     }
 
     fn token(&self) -> Result<Credentials, ProviderError> {
-        let token = self.auth("token")?.ok_or_else(|| self.bad("there is no `token`"))?;
+        let token = self.text("token")?.ok_or_else(|| self.bad("there is no `token`"))?;
         Ok(Credentials::Token { token: Secret::new(token), scope: self.project()? })
     }
 
     fn application_credential(&self) -> Result<Credentials, ProviderError> {
-        let secret = self.auth("application_credential_secret")?;
+        let secret = self.text("application_credential_secret")?;
         let secret = secret.ok_or_else(|| self.bad("there is no `application_credential_secret`"))?;
-        let id = match (self.auth("application_credential_id")?, self.auth("application_credential_name")?) {
+        let id = match (self.text("application_credential_id")?, self.text("application_credential_name")?) {
             (Some(id), _) => ApplicationCredential::Id(id),
             (None, Some(name)) => {
                 let user = self.user()?;
@@ -248,10 +293,10 @@ impl Reader<'_> {
     }
 
     fn user(&self) -> Result<Option<Named>, ProviderError> {
-        if let Some(id) = self.auth("user_id")? {
+        if let Some(id) = self.text("user_id")? {
             return Ok(Some(Named::Id(id)));
         }
-        let Some(name) = self.auth("username")? else { return Ok(None) };
+        let Some(name) = self.text("username")? else { return Ok(None) };
         Ok(Some(Named::Name { name, domain: self.domain("user")? }))
     }
 
@@ -273,24 +318,15 @@ impl Reader<'_> {
 
     fn first(&self, keys: &[&str]) -> Result<Option<String>, ProviderError> {
         for key in keys {
-            if let Some(text) = self.auth(key)? {
+            if let Some(text) = self.text(key)? {
                 return Ok(Some(text));
             }
         }
         Ok(None)
     }
 
-    fn auth(&self, key: &str) -> Result<Option<String>, ProviderError> {
-        let auth = self.values.get("auth").and_then(ArgValue::as_map);
-        self.text(key, auth.and_then(|auth| auth.get(key)))
-    }
-
-    fn top(&self, key: &str) -> Result<Option<String>, ProviderError> {
-        self.text(key, self.values.get(key))
-    }
-
-    fn text(&self, key: &str, value: Option<&ArgValue>) -> Result<Option<String>, ProviderError> {
-        let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+    fn text(&self, key: &str) -> Result<Option<String>, ProviderError> {
+        let Some(value) = self.values.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| self.bad(&format!("`{key}` is a {}, no text", value.kind())))?;
         Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     }
@@ -307,13 +343,18 @@ impl Reader<'_> {
     }
 }
 
-/// An address that ends with an API's version: that one where it has none.
+/// An address with an API's version in its path: that one at the end where it has none. Behind the version there may be
+/// a project's id.
 pub(crate) fn with_version(address: &str, version: &str) -> String {
     let address = address.trim_end_matches('/');
-    let last = address.rsplit('/').next().unwrap_or_default();
-    let digits = last.strip_prefix('v').unwrap_or_default();
-    let has_one = digits.starts_with(|first: char| first.is_ascii_digit())
-        && digits.chars().all(|character| character.is_ascii_digit() || character == '.');
+    let is_version = |part: &str| {
+        let digits = part.strip_prefix('v').unwrap_or_default();
+        digits.starts_with(|first: char| first.is_ascii_digit())
+            && digits.chars().all(|character| character.is_ascii_digit() || character == '.')
+    };
+    // What stands before the path may look like anything.
+    let (_, place) = address.split_once("://").unwrap_or(("", address));
+    let has_one = place.split('/').skip(1).any(is_version);
     if has_one { address.to_owned() } else { format!("{address}/{version}") }
 }
 

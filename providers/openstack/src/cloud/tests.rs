@@ -34,11 +34,8 @@ impl Lab {
         self
     }
 
-    fn cloud(&self, settings: &[(&str, &str)]) -> Result<Cloud, ProviderError> {
-        let values =
-            settings.iter().map(|(key, value)| ((*key).to_owned(), ArgValue::Plain((*value).to_owned()))).collect();
-        let settings = ProviderSettings { provider: "OpenStack".into(), values, ..ProviderSettings::default() };
-        Cloud::of(&settings, &self.around)
+    fn cloud(&self, values: &[(&str, &str)]) -> Result<Cloud, ProviderError> {
+        Cloud::of(&settings(values), &self.around)
     }
 
     fn error(&self, settings: &[(&str, &str)]) -> String {
@@ -46,6 +43,12 @@ impl Lab {
         assert_eq!(error.kind(), ErrorKind::Settings);
         error.to_string().replace(&*self.directory.path().to_string_lossy(), "")
     }
+}
+
+fn settings(values: &[(&str, &str)]) -> ProviderSettings {
+    let value = |(key, value): &(&str, &str)| ((*key).to_owned(), ArgValue::Plain((*value).to_owned()));
+    let values = values.iter().map(value).collect();
+    ProviderSettings { provider: "OpenStack".into(), values, ..ProviderSettings::default() }
 }
 
 fn password(cloud: &Cloud) -> (&Named, &str, Option<&Named>) {
@@ -134,6 +137,63 @@ fn the_environment_decides_where_the_settings_do_not() {
 }
 
 #[test]
+fn variables_win_over_the_files_where_they_choose_the_cloud() {
+    let files = [("here/clouds.yaml", CLOUDS)];
+    let variables =
+        [("OS_CLOUD", "one"), ("OS_PASSWORD", "from-env"), ("OS_REGION_NAME", "E"), ("OS_INSECURE", "false")];
+    let lab = Lab::new(&files).with(&variables);
+    let cloud = lab.cloud(&[]).unwrap();
+    assert_eq!((cloud.name.as_deref(), &*cloud.auth_url), (Some("one"), "http://one:5000/v3"));
+    assert_eq!((password(&cloud).1, cloud.region.as_deref(), cloud.tls.verify), ("from-env", Some("E"), true));
+    // What the settings say wins over both, and a cloud that they name is none of the variables' business.
+    let cloud = lab.cloud(&[("region_name", "Mine")]).unwrap();
+    assert_eq!((password(&cloud).1, cloud.region.as_deref()), ("from-env", Some("Mine")));
+    assert_eq!(lab.error(&[("cloud", "one")]), "cloud `one`: there is no `password`");
+}
+
+#[test]
+fn an_instance_is_the_cloud_of_its_name() {
+    let lab = Lab::new(&[("here/clouds.yaml", CLOUDS), ("here/secure.yaml", "clouds: {one: {auth: {password: p}}}")]);
+    let lab = lab.with(&[("OS_CLOUD", "one")]);
+    let of = |instance: &str, values: &[(&str, &str)]| {
+        let settings = ProviderSettings { instance: Some(instance.to_owned()), ..settings(values) };
+        Cloud::of(&settings, &lab.around)
+    };
+    let error = of("two", &[]).unwrap_err().to_string();
+    assert!(error.starts_with("cloud `two` has the profile `vendor`"), "{error}");
+    // What says more than a name wins; and where there is no such cloud, it is a name and no more.
+    assert_eq!(of("two", &[("cloud", "one")]).unwrap().name.as_deref(), Some("one"));
+    assert_eq!(of("three", &[]).unwrap().name.as_deref(), Some("one"));
+    let cloud = of("two", &[("auth_url", "http://k"), ("username", "u"), ("password", "p")]).unwrap();
+    assert_eq!((cloud.name, &*cloud.auth_url), (None, "http://k/v3"));
+}
+
+/// Whoever is told them has neither the files nor the variables, and is somewhere else.
+#[test]
+fn resolved_settings_need_nothing_else() {
+    let nothing = Surroundings::default();
+    for (values, variables) in [
+        (&[("cloud", "one"), ("server_timeout", "90")][..], &[][..]),
+        (&[], &[("OS_CLOUD", "one"), ("OS_REGION_NAME", "E")]),
+        (
+            &[("cacert", "certificates/ca.pem")],
+            &[("OS_AUTH_URL", "http://k"), ("OS_TOKEN", "t"), ("OS_CERT", "~/me.pem"), ("OS_INTERFACE", "internal")],
+        ),
+        (&[("auth_url", "http://k"), ("username", "u"), ("password", "p"), ("verify", "./ca.pem")], &[]),
+    ] {
+        let files = [("here/clouds.yaml", CLOUDS), ("here/secure.yaml", "clouds: {one: {auth: {password: p}}}")];
+        let lab = Lab::new(&files).with(variables);
+        let whole = resolved(&settings(values), &lab.around).unwrap();
+        let cloud = lab.cloud(values).unwrap();
+        let again = Cloud::of(&whole, &nothing).unwrap();
+        assert_eq!((format!("{again:?}"), &again.credentials), (format!("{cloud:?}"), &cloud.credentials));
+        assert!(cloud.tls.ca.is_none_or(|path| path.is_absolute()));
+        // What was resolved is as it was.
+        assert_eq!(resolved(&whole, &nothing).unwrap().values, whole.values);
+    }
+}
+
+#[test]
 fn the_python_tools_settings_are_read() {
     let lab = Lab::new(&[]);
     let base = [("auth_url", "http://k"), ("username", "u"), ("password", "p"), ("project_name", "x")];
@@ -159,7 +219,8 @@ fn what_does_not_do_is_said() {
     );
     assert_eq!(
         lab.error(&[("cloud", "two")]),
-        "cloud `two` has the profile `vendor`, and no `clouds-public.yaml` has that"
+        "cloud `two` has the profile `vendor`, and no `clouds-public.yaml` has that; those that are part of openstacksdk \
+         are not known here, so what it says must be written there or into the cloud"
     );
     let base = [("auth_url", "http://k"), ("username", "u"), ("password", "p")];
     for (key, value, says) in [
@@ -167,6 +228,7 @@ fn what_does_not_do_is_said() {
         ("identity_api_version", "2.0", "`identity_api_version` is `2.0`, and must be `3`"),
         ("verify", "maybe", "`verify` must be `true`, `false` or the path of a file"),
         ("auth_type", "v3oidcpassword", "`auth_type` is `v3oidcpassword`, and must be"),
+        ("auth_type", "v3totp", "`auth_type` is `v3totp`, which cannot be used here"),
         ("key", "/k.pem", "`key` is `/k.pem`, and there is no `cert`"),
         ("application_credential_id", "x", "there is no `application_credential_secret`"),
     ] {
@@ -184,6 +246,11 @@ fn addresses_get_a_version_where_they_have_none() {
         ("https://k/identity", "https://k/identity/v3"),
         ("https://k/v2.0", "https://k/v2.0"),
         ("https://k/vault", "https://k/vault/v3"),
+        ("https://nova/v2.1/6a6a6a6a00004000", "https://nova/v2.1/6a6a6a6a00004000"),
+        ("https://cloud/compute/v2.1/6a6a6a6a00004000/", "https://cloud/compute/v2.1/6a6a6a6a00004000"),
+        ("https://v2.1/identity", "https://v2.1/identity/v3"),
+        ("http://v3", "http://v3/v3"),
+        ("https://k/v3x", "https://k/v3x/v3"),
     ] {
         assert_eq!(with_version(address, "v3"), versioned);
     }

@@ -34,7 +34,7 @@ fn the_whole_of_it() {
             "ostack_server_group": "g", "ostack_user_data": "#!/bin/sh\n", "ostack_config_drive": "yes",
             "ostack_metadata": "team=a", "ostack_tags": "t1,t2", "ostack_floating_network": "public",
             "ostack_ip_version": 6, "ostack_user": "debian", "ostack_wait": "active", "ostack_ssh_port": 2222,
-            "ostack_timeout": "90s", "ostack_ssh_timeout": "5m",
+            "ostack_timeout": "90s", "ostack_ssh_timeout": "5m", "ostack_volume_size": 20,
         }),
     )
     .unwrap();
@@ -56,7 +56,7 @@ fn the_whole_of_it() {
     assert_eq!((spec.floating.as_deref(), spec.family, spec.wait), (Some("public"), Family::V6, Wait::Active));
     assert_eq!((spec.user.as_deref(), spec.ssh_port), (Some("debian"), Some(2222)));
     assert_eq!((spec.timeout.as_secs(), spec.ssh_timeout.as_secs()), (90, 300));
-    assert_eq!(spec.metadata["team"], "a");
+    assert_eq!((spec.volume, &*spec.metadata["team"]), (Some(20), "a"));
     assert!(spec.metadata.contains_key("broker.id") && spec.metadata.contains_key("broker.owner"));
 }
 
@@ -99,6 +99,7 @@ fn every_bad_value_names_its_argument() {
         ("ostack_wait", json!("boot"), "`boot` must be `ssh` or `active`"),
         ("ostack_ssh_port", json!("0"), "`0` is no port"),
         ("ostack_timeout", json!("soon"), "`soon`"),
+        ("ostack_volume_size", json!("20G"), "`20G` must be a whole number of GiB"),
         ("ostack_flavour", json!("f"), "`ostack_image` does not take it; similar: `ostack_flavor`"),
     ] {
         let error = read(DEFAULTS, IMAGE, json!({key: value})).unwrap_err();
