@@ -13,7 +13,8 @@ const SOON: SignedDuration = SignedDuration::from_mins(15);
 
 /// One line about the leases that end soon, and those that have ended, if there are any.
 pub(crate) fn warning<R: Borrow<HostRecord>>(records: &[R], now: Timestamp) -> Option<String> {
-    let mut soon: Vec<&HostRecord> = records.iter().map(Borrow::borrow).filter(|record| ends_soon(record, now)).collect();
+    let mut soon: Vec<&HostRecord> =
+        records.iter().map(Borrow::borrow).filter(|record| ends_soon(record, now)).collect();
     soon.sort_by_key(|record| record.lease_until);
     let first = soon.first()?;
     let when = output::lease(first.lease_until, now);

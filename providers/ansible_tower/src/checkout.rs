@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use broker_core::{ArgValue, Args};
 use broker_core::inventory::{HIDDEN_ARGS, args_without};
 use broker_core::provider::{ErrorKind, HostFacts, Lease, Order, ProviderError};
+use broker_core::{ArgValue, Args};
 use serde_json::{Map, Value, json};
 
 use crate::api::job::{Job, JobId, Status};
