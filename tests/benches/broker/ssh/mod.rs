@@ -70,6 +70,8 @@ impl Drop for Master {
         // It may have ended with its server.
         let _ended = self.child.kill();
         let _ended = self.child.wait();
+        // What is left of it would be taken for the next one of its number.
+        let _removed = std::fs::remove_file(&self.socket);
     }
 }
 
