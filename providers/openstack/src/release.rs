@@ -55,9 +55,8 @@ pub(crate) fn server_of(host: &HostRecord) -> Option<&str> {
 
 /// The ports that the user has brought along for a record's host; nothing where the record does not know that.
 fn brought_for(host: &HostRecord) -> Option<Vec<String>> {
-    // What was found somewhere does not tell with what it was asked for.
-    host.owner.as_ref()?;
-    let noted = host.handle.as_ref().and_then(|handle| handle.get(HANDLE_PORTS)).and_then(Value::as_array);
+    // What was found somewhere does not tell with what it was asked for. Whoever asked noted something.
+    let noted = host.handle.as_ref()?.get(HANDLE_PORTS).and_then(Value::as_array);
     Some(noted.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
@@ -84,7 +83,7 @@ impl OpenStackProvider {
             servers,
             may_have_floating: !is_whole || host.facts.contains_key(facts::FLOATING),
             may_have_keypair: !is_whole || key_name == Some(own_keypair.as_str()),
-            keypair_may_be_anothers: host.owner.is_none() && key_name == Some(own_keypair.as_str()),
+            keypair_may_be_anothers: host.handle.is_none() && key_name == Some(own_keypair.as_str()),
             brought: brought_for(host),
         };
         self.remove(&client, host.id, &parts, &label).await.map_err(|error| named(error, &label))

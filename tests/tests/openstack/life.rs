@@ -114,8 +114,10 @@ fn a_server_is_as_it_was_asked_for() {
 #[test]
 fn a_server_can_be_wanted_on_a_volume() {
     let lab = Lab::new();
-    lab.fails("checkout --ostack-image tiny --ostack-volume-size 7 --ostack-wait active", 7);
-    let asked = lab.wire.asked("POST", "servers")[0]["server"].clone();
+    let says = lab.fails("checkout --ostack-image tiny --ostack-volume-size 7 --ostack-wait active", 7);
+    let asked = lab.wire.asked("POST", "servers");
+    assert_eq!(asked.len(), 1, "{says}");
+    let asked = &asked[0]["server"];
     let image = lab.project().user.get_json(Service::Image, "/images?name=tiny")["images"][0]["id"].clone();
     let disk = json!([{
         "boot_index": 0, "uuid": image, "source_type": "image", "destination_type": "volume", "volume_size": 7,
