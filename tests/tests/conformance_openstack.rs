@@ -98,6 +98,10 @@ impl ProviderSubject for OpenStack {
         self.request().arg("ostack_ssh_port", "9").arg("ostack_ssh_timeout", "1h")
     }
 
+    fn races(&self) -> usize {
+        2
+    }
+
     fn failures(&self) -> Vec<Failure> {
         let failure =
             |name, request, kinds, says: &str| Failure { name, request, kinds, says: says.to_owned(), stays: false };

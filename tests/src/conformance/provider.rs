@@ -129,6 +129,11 @@ pub trait ProviderSubject: Subject {
     /// A host that is made and never ready, if possible also not after it was cancelled.
     fn stuck(&self) -> HostRequest;
 
+    /// How often a race is run: fewer times where hosts cost much.
+    fn races(&self) -> usize {
+        5
+    }
+
     /// Requests that fail.
     fn failures(&self) -> Vec<Failure>;
 

@@ -11,7 +11,7 @@ use super::{ProviderSubject, chain, check_in, records};
 pub fn two_brokers_check_the_same_host_in<S: ProviderSubject>(case: &Case<S>) {
     case.block(async {
         let (one, other) = (case.broker(), case.broker());
-        for _ in 0..5 {
+        for _ in 0..case.subject.races() {
             let record = case.kept(&one, case.subject.request()).await.remove(0).record();
             let (first, second) = tokio::join!(one.checkin(vec![record.clone()]), other.checkin(vec![record]));
             let outcomes = [first, second].map(|outcomes| outcomes.unwrap().remove(0).1);

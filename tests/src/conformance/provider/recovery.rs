@@ -79,7 +79,7 @@ pub fn what_a_dead_process_left_can_be_checked_in<S: ProviderSubject>(case: &Cas
 pub fn recoveries_at_once_do_no_harm<S: ProviderSubject>(case: &Case<S>) {
     case.block(async {
         let broker = case.broker();
-        for _ in 0..5 {
+        for _ in 0..case.subject.races() {
             let (made, host) = half_made(case, &broker, Holding::Kept).await;
             let hosts: Vec<Host> = (0..4).map(|_| case.broker().host(host.record())).collect();
             let uses = hosts.iter().map(|host| host.execute("true"));
