@@ -743,7 +743,7 @@ fn the_example() {
     let provider = settings.provider("Container", None).unwrap();
     assert_eq!(provider.instance.as_deref(), Some("local"));
     assert_eq!(provider.text("runtime"), Ok(Some("docker")));
-    assert_eq!(provider.duration("timeout"), Ok(Some(Duration::from_secs(360))));
+    assert_eq!(provider.duration("timeout"), Ok(Some(Duration::from_secs(120))));
     assert_eq!(provider.boolean("auto_map_ports"), Ok(Some(true)));
     assert_eq!(provider.labels.keys().collect::<Vec<_>>(), ["purpose", "team"]);
     // Every setting that there is stands in it.

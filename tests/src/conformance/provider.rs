@@ -2,7 +2,7 @@
 //!
 //! A provider is put to the test by a type that is a [`ProviderSubject`], and these lines:
 //!
-//! ```ignore
+//! ```text
 //! provider_conformance!(MySubject);
 //! core_conformance!(MySubject);
 //! provider_conformance_over_the_wire!(MySubject); // where the provider talks to a service

@@ -2,7 +2,7 @@
 //!
 //! A way to a host is put to the test by a type that is a [`SessionSubject`], and one line:
 //!
-//! ```ignore
+//! ```text
 //! session_conformance!(MySubject);
 //! ```
 //!

@@ -105,6 +105,14 @@ const PATHS: &[&str] = &["verify", "cacert", "cert", "key"];
 /// Where the cloud's name stands in settings that need no files any more.
 const NAME: &str = "cloud_name";
 
+/// A path as people write it: `~` is the home directory.
+fn at_home(text: &str) -> PathBuf {
+    match text.strip_prefix("~/").zip(std::env::var_os("HOME")) {
+        Some((rest, home)) => PathBuf::from(home).join(rest),
+        None => PathBuf::from(text),
+    }
+}
+
 /// Settings with all in them that the environment and files of this machine have to say about the cloud: whoever has
 /// them needs neither. What they say themselves wins over what `clouds.yaml` says of the cloud they name. Where they say
 /// neither a cloud nor an address, an instance means the cloud of its name, if there is one; else the environment and the
@@ -113,7 +121,7 @@ pub(crate) fn resolved(settings: &ProviderSettings, around: &Surroundings) -> Re
     let text = |key: &str| Ok::<_, ProviderError>(settings.text(key)?.filter(|text| !text.trim().is_empty()));
     let mut around = around.clone();
     if let Some(file) = text("clouds_file")? {
-        around.clouds_file = Some(file.into());
+        around.clouds_file = Some(at_home(file));
     }
     let (name, mut values) = match (text("cloud")?, text("auth_url")?, settings.instance.as_deref()) {
         (Some(name), ..) => (Some(name.to_owned()), files::cloud(name, &around)?),
@@ -229,19 +237,16 @@ impl Reader<'_> {
                 _ => return Err(self.bad("`verify` must be `true`, `false` or the path of a file")),
             },
         };
-        let path = |text: String| match text.strip_prefix("~/").zip(std::env::var_os("HOME")) {
-            Some((rest, home)) => PathBuf::from(home).join(rest),
-            None => PathBuf::from(text),
-        };
         let ca = match self.text("cacert")? {
             Some(file) => Some(file),
             None => named,
         };
-        let (cert, key) = (self.text("cert")?.map(path), self.text("key")?.map(path));
+        let file = |text: String| at_home(&text);
+        let (cert, key) = (self.text("cert")?.map(file), self.text("key")?.map(file));
         if let (None, Some(key)) = (&cert, &key) {
             return Err(self.bad(&format!("`key` is `{}`, and there is no `cert` that it belongs to", key.display())));
         }
-        Ok(Tls { verify, ca: ca.map(path), client: cert.map(|cert| (cert, key)) })
+        Ok(Tls { verify, ca: ca.map(file), client: cert.map(|cert| (cert, key)) })
     }
 
     fn credentials(&self) -> Result<Credentials, ProviderError> {

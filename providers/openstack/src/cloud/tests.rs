@@ -59,6 +59,14 @@ fn password(cloud: &Cloud) -> (&Named, &str, Option<&Named>) {
 }
 
 #[test]
+fn a_path_may_begin_at_home() {
+    let home = std::env::home_dir().unwrap();
+    for (written, meant) in [("~/lab/clouds.yaml", home.join("lab/clouds.yaml")), ("a/~/b", "a/~/b".into())] {
+        assert_eq!(super::at_home(written), meant);
+    }
+}
+
+#[test]
 fn files_are_looked_for_in_their_order() {
     let one = |url: &str| format!("clouds: {{x: {{auth: {{auth_url: '{url}', username: u, password: p}}}}}}");
     let [here, user, system] = ["http://here", "http://user", "http://system"].map(one);

@@ -149,29 +149,33 @@ impl Drop for Agent {
     }
 }
 
-/// The environment is the whole process's, so that the test runs in one of its own.
+/// The environment is the whole process's, so that the test runs itself again with one of its own.
 #[test]
 fn an_agent_is_asked_for_each_of_its_identities() {
+    const OWN: &str = "BROKER_TEST_OF_AN_AGENT";
+    const NAME: &str = "session::ssh::backend::ssh2::tests::logins::an_agent_is_asked_for_each_of_its_identities";
+    if let Some(socket) = std::env::var_os(OWN) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(agent_is_asked(Path::new(&socket)));
+    }
     let directory = tempfile::tempdir().unwrap();
-    let name = "session::ssh::backend::ssh2::tests::logins::in_a_process_of_its_own";
+    let socket = directory.path().join("agent");
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture", name])
-        .env("SSH_AUTH_SOCK", directory.path().join("agent"))
+        .args(["--exact", "--nocapture", NAME])
+        .env("SSH_AUTH_SOCK", &socket)
+        .env(OWN, &socket)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-#[tokio::test]
-#[ignore = "needs an environment of its own, which the test above gives it"]
-async fn in_a_process_of_its_own() {
-    let socket = std::path::PathBuf::from(std::env::var_os("SSH_AUTH_SOCK").unwrap());
+async fn agent_is_asked(socket: &Path) {
     let sshd = Sshd::start("");
     let kept_out = async || is_kept_out(&sshd, vec![Credential::Agent]).await;
     let said = kept_out().await;
     assert!(said.contains("agent (does not answer at `"), "{said}");
-    let agent = Agent::start(&socket);
+    let agent = Agent::start(socket);
     assert!(kept_out().await.contains("agent (holds no identities)"));
     for index in 0..7 {
         let name = format!("stranger{index}");
@@ -189,7 +193,7 @@ async fn in_a_process_of_its_own() {
     connect(&target).await.unwrap().0.close().await;
     drop(agent);
 
-    let agent = Agent::start(&socket);
+    let agent = Agent::start(socket);
     keygen(&sshd.path("rsa"), &["-t", "rsa"]);
     authorise(&sshd, "rsa");
     for name in ["stranger0", "rsa"] {
