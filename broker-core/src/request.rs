@@ -463,8 +463,8 @@ mod tests {
         record.args = args(&[("workflow", "deploy"), ("version", "9"), ("_broker_origin", "me")]);
         let told = |pairs| crate::provider::HostFacts { args: args(pairs), ..Default::default() };
         record.absorb(told(&[("version", "9.10"), ("region", "eu")]));
-        // Told once more, as after a recovery.
-        record.absorb(told(&[("region", "eu")]));
+        // Told once more, as after a recovery, and of something else.
+        record.absorb(told(&[("region", "eu"), ("zone", "b")]));
         assert_eq!(record.args.get("region"), Some(&ArgValue::from("eu")));
         assert_eq!(HostRequest::like(&record).args, args(&[("workflow", "deploy"), ("version", "9.10")]));
     }

@@ -321,9 +321,12 @@ impl HostRecord {
         }
         self.lease_until = lease_until.or(self.lease_until);
         self.facts.extend(facts);
-        let added: Vec<&str> = args.keys().map(String::as_str).filter(|name| !self.args.contains_key(*name)).collect();
+        let added: Vec<Value> =
+            args.keys().filter(|name| !self.args.contains_key(*name)).map(|name| json!(name)).collect();
         if !added.is_empty() {
-            self.facts.insert(ADDED_ARGS.to_owned(), json!(added));
+            // A provider may tell more than once.
+            let known = self.facts.get(ADDED_ARGS).and_then(Value::as_array).cloned().unwrap_or_default();
+            self.facts.insert(ADDED_ARGS.to_owned(), known.into_iter().chain(added).collect());
         }
         self.args.extend(args);
     }
