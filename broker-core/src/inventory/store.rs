@@ -79,7 +79,7 @@ impl Known {
         let (mut end, mut reach) = (length, piece);
         while end > begin {
             let from = end.saturating_sub(reach).max(begin);
-            let text = read_range(&known.file, from, end).map_err(failed)?;
+            let mut text = read_range(&known.file, from, end).map_err(failed)?;
             // The line that a piece begins in belongs to the piece before it.
             let skipped = if from == begin { Some(0) } else { journal::first_line_end(&text) };
             let Some(skipped) = skipped.filter(|skipped| from + (*skipped as u64) < end) else {
@@ -88,7 +88,10 @@ impl Known {
             };
             let stop = journal::complete(&text).len();
             newest.take(text.get(skipped..stop).unwrap_or_default());
-            last_bytes.get_or_insert_with(|| (from, text.get(..stop).unwrap_or_default().to_vec()));
+            if last_bytes.is_none() {
+                text.truncate(stop);
+                last_bytes = Some((from, text));
+            }
             (end, reach) = (from + skipped as u64, piece);
         }
         newest.finish();

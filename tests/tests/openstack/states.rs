@@ -47,13 +47,18 @@ fn a_server_that_the_cloud_keeps_for_a_while_keeps_its_ports() {
     lab.nothing_is_left();
 }
 
+/// The id of a new group `apart`, of servers that must not share a machine.
+fn apart(lab: &Lab) -> String {
+    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
+    let made = lab.project().user.post(Service::Compute, "/os-server-groups", &group);
+    made["server_group"]["id"].as_str().unwrap().to_owned()
+}
+
 /// Nova says that there is no room also where there is some in a moment.
 #[test]
 fn what_found_no_room_is_tried_once_more() {
     let lab = Lab::new();
-    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
-    let user = &lab.project().user;
-    let group = user.post(Service::Compute, "/os-server-groups", &group)["server_group"]["id"].clone();
+    let group = apart(&lab);
     let line = "checkout --ostack-image tiny --ostack-wait active --ostack-server-group apart";
     lab.broker(line);
     let first = lab.inventory()[0]["id"].as_str().unwrap().parse().unwrap();
@@ -65,7 +70,7 @@ fn what_found_no_room_is_tried_once_more() {
     assert_eq!(lab.wire.asked("POST", "servers").len(), 3);
     assert_eq!(lab.project().servers().len(), 1, "what found no room has gone");
     lab.broker("checkin --all --yes");
-    user.delete(Service::Compute, &format!("/os-server-groups/{}", group.as_str().unwrap()));
+    lab.project().user.delete(Service::Compute, &format!("/os-server-groups/{group}"));
     lab.nothing_is_left();
 }
 
@@ -73,10 +78,8 @@ fn what_found_no_room_is_tried_once_more() {
 #[test]
 fn servers_of_a_group_are_kept_apart() {
     let lab = Lab::new();
-    let group = json!({"server_group": {"name": "apart", "policy": "anti-affinity"}});
+    let group = apart(&lab);
     let user = &lab.project().user;
-    let group = user.post(Service::Compute, "/os-server-groups", &group)["server_group"]["id"].clone();
-    let group = group.as_str().unwrap();
     let path = format!("/os-server-groups/{group}");
     lab.broker("checkout --ostack-image tiny --ostack-wait active --ostack-server-group apart");
     let members = user.get_json(Service::Compute, &path)["server_group"]["members"].clone();
