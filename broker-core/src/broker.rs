@@ -32,7 +32,7 @@ use crate::guard::{HostGuard, HostGuards, HostType};
 use crate::guardian::{Guarding, Watching};
 use crate::host::Host;
 use crate::id::{GuardId, HostId};
-use crate::inventory::{Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
+use crate::inventory::{Details, Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
 use crate::provider::{
     Endpoint, ErrorKind, Execution, Extension, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
     ProviderInfo, Query, Table, no_session,
@@ -832,8 +832,7 @@ fn draft<H: Hold>(order: &Order, batch: &Batch<H>, endpoint: &Endpoint, owner: &
     args.insert(ORIGIN_ARGUMENT.to_owned(), order.origin.as_str().into());
     HostRecord {
         instance: batch.resolved.instance.clone(),
-        args,
-        labels: order.labels.clone(),
+        details: Details { args, labels: order.labels.clone(), ..Details::default() }.into(),
         lease_until: order.lease_until,
         teardown_command: batch.resolved.teardown_command.clone(),
         owner: Some(owner.clone()),
@@ -1093,7 +1092,8 @@ struct Recorded {
 #[async_trait]
 impl OrderLink for Recorded {
     async fn made(&self, _id: HostId, handle: Value) -> Result<(), ProviderError> {
-        let wanted = HostRecord { handle: Some(handle), ..self.record.lock().clone() };
+        let mut wanted = self.record.lock().clone();
+        wanted.details.handle = Some(handle);
         let written = self.core.inventory().update(wanted).await.map_err(|source| {
             ProviderError::new(ErrorKind::Failed, "what was made so far could not be written down")
                 .source(source)

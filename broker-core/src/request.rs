@@ -68,12 +68,12 @@ impl HostRequest {
 
     /// What a host was made with, to make another like it.
     pub fn like(record: &HostRecord) -> Self {
-        let args = record.args.iter().filter(|(key, _)| !key.starts_with('_') && record.was_asked_for(key));
+        let args = record.details.args.iter().filter(|(key, _)| !key.starts_with('_') && record.was_asked_for(key));
         Self {
             provider: Some(record.provider.clone()),
             instance: record.instance.clone(),
             args: args.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            labels: record.labels.clone(),
+            labels: record.details.labels.clone(),
             teardown_command: record.teardown_command.clone(),
             ..Self::default()
         }
@@ -460,12 +460,12 @@ mod tests {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), ArgValue::from(*value))).collect()
         };
         let mut record = HostRecord::new(id, "AnsibleTower", state);
-        record.args = args(&[("workflow", "deploy"), ("version", "9"), ("_broker_origin", "me")]);
+        record.details.args = args(&[("workflow", "deploy"), ("version", "9"), ("_broker_origin", "me")]);
         let told = |pairs| crate::provider::HostFacts { args: args(pairs), ..Default::default() };
         record.absorb(told(&[("version", "9.10"), ("region", "eu")]));
         // Told once more, as after a recovery, and of something else.
         record.absorb(told(&[("region", "eu"), ("zone", "b")]));
-        assert_eq!(record.args.get("region"), Some(&ArgValue::from("eu")));
+        assert_eq!(record.details.args.get("region"), Some(&ArgValue::from("eu")));
         assert_eq!(HostRequest::like(&record).args, args(&[("workflow", "deploy"), ("version", "9.10")]));
     }
 

@@ -153,13 +153,13 @@ async fn meet(core: &Arc<Core>, name: &str, batch: &Batch<HostGuard>, record: Ho
 }
 
 fn made_of(record: &HostRecord) -> String {
-    let args = record.args.iter().filter(|(key, _)| !key.starts_with('_'));
+    let args = record.details.args.iter().filter(|(key, _)| !key.starts_with('_'));
     let first = args.map(|(key, value)| format!("{key}={value}")).next().unwrap_or_default();
     format!("{} {first}", record.provider)
 }
 
 fn is_same_wish(batch: &Batch<HostGuard>, record: &HostRecord) -> bool {
-    let mut args = record.args.clone();
+    let mut args = record.details.args.clone();
     args.shift_remove(ORIGIN_ARGUMENT);
     // As they are written down: so those of another process are spelt.
     let [one, other] = [&args, &batch.resolved.args].map(|args| args_to_json(args, Secrets::Shown));

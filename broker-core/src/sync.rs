@@ -11,7 +11,7 @@ use crate::context::{Core, Instance};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::id::HostId;
-use crate::inventory::{HostRecord, HostState, InventoryError};
+use crate::inventory::{Details, HostRecord, HostState, InventoryError};
 use crate::provider::{Endpoint, Found, HostFacts, Provider, ProviderError, Scope};
 use crate::recovery;
 use crate::request::find_provider;
@@ -323,14 +323,14 @@ async fn settle_with(core: &Arc<Core>, asked: &Asked, record: &HostRecord, found
     let mut wanted = record.clone();
     refresh(&mut wanted, found.facts.clone());
     let is_news = wanted != *record;
-    wanted.facts.extend(found.notes.clone());
+    wanted.details.facts.extend(found.notes.clone());
     if wanted == *record {
         return Ok(None);
     }
     let changed = core.change(record.clone(), |record| {
         if !matches!(record.state, HostState::Pending | HostState::Releasing) {
             refresh(record, found.facts.clone());
-            record.facts.extend(found.notes.clone());
+            record.details.facts.extend(found.notes.clone());
         }
         Ok(())
     });
@@ -368,13 +368,13 @@ async fn write(core: &Core, record: Option<HostRecord>) -> Result<Option<HostRec
 fn draft_of(found: &Found, provider: &str, instance: Option<&String>, endpoint: &Endpoint) -> HostRecord {
     let mut record = HostRecord {
         instance: instance.cloned(),
-        args: found.args.clone(),
+        details: Details { args: found.args.clone(), ..Details::default() }.into(),
         checked_out_at: Some(Timestamp::now()),
         lease_until: found.identity.lease_until,
         endpoint: Some(endpoint.clone()),
         ..HostRecord::new(found.broker_id.unwrap_or_else(HostId::generate), provider, HostState::Active)
     };
     record.absorb(found.facts.clone());
-    record.facts.extend(found.notes.clone());
+    record.details.facts.extend(found.notes.clone());
     record
 }

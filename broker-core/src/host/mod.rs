@@ -94,7 +94,7 @@ impl Host {
 
     /// A fact that the provider told, by its name.
     pub fn fact(&self, name: &str) -> Option<Value> {
-        self.inner.record.read().facts.get(name).cloned()
+        self.inner.record.read().details.facts.get(name).cloned()
     }
 
     /// The best word for the host in a message.
@@ -109,10 +109,10 @@ impl Host {
     /// If the provider published ports, and not this one; or nobody knows where the host is.
     pub fn port(&self, port: u16) -> Result<String> {
         let record = self.inner.record.read();
-        if let Some(published) = record.ports.get(&format!("{port}/tcp")) {
+        if let Some(published) = record.details.ports.get(&format!("{port}/tcp")) {
             return Ok(published.clone());
         }
-        if !record.ports.is_empty() {
+        if !record.details.ports.is_empty() {
             return Err(Error::state(&record, format!("does not publish port {port}")));
         }
         // As SSH looks for it.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::journal::Stamp;
-use super::{HostRecord, HostState, InventoryError, Secrets, args_to_json};
+use super::{Details, HostRecord, HostState, InventoryError, Secrets, args_to_json};
 use crate::args::{ArgValue, Args};
 use crate::id::HostId;
 use crate::yaml;
@@ -147,6 +147,7 @@ fn to_record(mut entry: Args, now: Timestamp) -> HostRecord {
         }
         None => Args::new(),
     };
+    let facts = entry.iter().map(|(key, value)| (key.clone(), value.to_json())).collect::<Map<_, _>>();
     HostRecord {
         rev: 1,
         at: now,
@@ -154,8 +155,7 @@ fn to_record(mut entry: Args, now: Timestamp) -> HostRecord {
         hostname,
         address,
         instance,
-        args,
-        facts: entry.iter().map(|(key, value)| (key.clone(), value.to_json())).collect::<Map<_, _>>(),
+        details: Details { args, facts, ..Details::default() }.into(),
         ..HostRecord::new(HostId::generate(), provider.unwrap_or_else(|| UNKNOWN.to_owned()), HostState::Active)
     }
 }
@@ -182,8 +182,8 @@ fn are_the_same(one: &HostRecord, other: &HostRecord) -> bool {
     let words = match (name, hostname) {
         (None, None) => {
             let nameless = |record: &HostRecord| record.name.is_none() && record.hostname.is_none();
-            let args = |record: &HostRecord| args_to_json(&record.args, Secrets::Shown);
-            nameless(one) && nameless(other) && one.facts == other.facts && args(one) == args(other)
+            let args = |record: &HostRecord| args_to_json(&record.details.args, Secrets::Shown);
+            nameless(one) && nameless(other) && one.details.facts == other.details.facts && args(one) == args(other)
         }
         (name, hostname) => name != Some(false) && hostname != Some(false),
     };

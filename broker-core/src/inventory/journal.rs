@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::details;
 use super::record::{Fields, Line};
 use super::{HostRecord, HostState, InventoryError, Secrets};
 use crate::id::HostId;
@@ -118,8 +119,7 @@ pub(super) struct Contents {
 
 /// A line that can be read: the record, `high` and `live`.
 fn parse_line(text: &[u8]) -> Option<(HostRecord, u64, u64)> {
-    // As text, so that it is looked at once for what is no UTF-8, and not string by string.
-    let Line { record, high, live } = serde_json::from_str(std::str::from_utf8(text).ok()?).ok()?;
+    let Line { record, high, live } = Line::parse(std::str::from_utf8(text).ok()?).ok()?;
     Some((record, high?, live?))
 }
 
@@ -415,22 +415,26 @@ impl Newest<'_> {
     }
 }
 
-/// The order of the fields is part of what [`id_of`] rests on. The time comes last, so that the last bytes of a journal
-/// differ from those of any other.
+/// The order of the fields is part of what [`id_of`] rests on. The details come together, so that whoever reads the line
+/// keeps no more of it than these; the time comes last, so that the last bytes of a journal differ from those of any
+/// other.
 fn write_line(record: &HostRecord, high: u64, live: u64, out: &mut Vec<u8>) {
-    struct Text<'a>(&'a mut Vec<u8>);
+    struct Text<'a> {
+        out: &'a mut Vec<u8>,
+        details: bool,
+    }
 
     impl Text<'_> {
         fn write<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) {
-            let before = self.0.len();
-            self.0.push(if before == 0 || self.0.ends_with(b"\n") { b'{' } else { b',' });
-            let written = serde_json::to_writer(&mut *self.0, key).and_then(|()| {
-                self.0.push(b':');
-                serde_json::to_writer(&mut *self.0, value)
+            let before = self.out.len();
+            self.out.push(if before == 0 || self.out.ends_with(b"\n") { b'{' } else { b',' });
+            let written = serde_json::to_writer(&mut *self.out, key).and_then(|()| {
+                self.out.push(b':');
+                serde_json::to_writer(&mut *self.out, value)
             });
             // It cannot fail: the keys of all that is in a record are texts, and there is room in memory.
             if written.is_err() {
-                self.0.truncate(before);
+                self.out.truncate(before);
             }
         }
     }
@@ -439,19 +443,22 @@ fn write_line(record: &HostRecord, high: u64, live: u64, out: &mut Vec<u8>) {
         type Error = Infallible;
 
         fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Infallible> {
-            if !["id", "rev", "at"].contains(&key) {
+            if details::is_detail(key) == self.details && !["id", "rev", "at"].contains(&key) {
                 self.write(key, value);
             }
             Ok(())
         }
     }
 
-    let mut line = Text(out);
+    let details = record.details.glance();
+    let mut line = Text { out, details: false };
     line.write("id", &record.id);
     line.write("rev", &record.rev);
     line.write("high", &high);
     line.write("live", &live);
-    let Ok(()) = record.put_fields(Secrets::Shown, &mut line);
+    let Ok(()) = record.put_fields(&details, Secrets::Shown, &mut line);
+    line.details = true;
+    let Ok(()) = record.put_fields(&details, Secrets::Shown, &mut line);
     line.write("at", &record.at);
     out.extend_from_slice(b"}\n");
 }

@@ -5,6 +5,7 @@
 //! before anybody hears that it was made. No death of a process or a machine, between any two steps, loses what was
 //! confirmed or leaves a file that cannot be read.
 
+mod details;
 mod error;
 mod handle;
 mod import;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use details::{Details, LazyDetails};
 pub use error::InventoryError;
 pub use handle::{Inventory, read};
 pub use import::Imported;

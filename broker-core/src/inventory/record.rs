@@ -6,12 +6,13 @@ use std::convert::Infallible;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::Shared;
+use super::details::{self, Details, Key, LazyDetails, Take, into};
 use crate::args::{ArgValue, Args};
 use crate::id::{HostId, RunId};
 use crate::provider::{Endpoint, HostFacts};
@@ -118,10 +119,6 @@ pub struct HostRecord {
     pub provider: String,
     /// The named instance of the provider, if it has any.
     pub instance: Option<String>,
-    /// The action and the arguments that the host was made with.
-    pub args: Args,
-    /// Labels, as the user and the settings gave them.
-    pub labels: BTreeMap<String, String>,
     /// When the provider handed the host over.
     pub checked_out_at: Option<Timestamp>,
     /// When the lease ends, if it does.
@@ -136,14 +133,10 @@ pub struct HostRecord {
     pub shared: Option<Shared>,
     /// The place the host was made at.
     pub endpoint: Option<Endpoint>,
-    /// What the provider learned while it was making the host, such as a job's or a server's id.
-    pub handle: Option<Value>,
     /// Why the host is `failed`, or what the last attempt to release it ran into, or what else is wrong with it.
     pub error: Option<String>,
-    /// Where the host's ports can be reached: `22/tcp` to `127.0.0.1:49153`.
-    pub ports: BTreeMap<String, String>,
-    /// What the provider told of the host, in its own words.
-    pub facts: Map<String, Value>,
+    /// Its arguments, labels and ports, and what its provider told of it.
+    pub details: LazyDetails,
 }
 
 /// Broker's own field names, at the top level of a record.
@@ -210,8 +203,6 @@ impl HostRecord {
             ssh_jump_keys: BTreeMap::new(),
             provider: provider.into(),
             instance: None,
-            args: Args::new(),
-            labels: BTreeMap::new(),
             checked_out_at: None,
             lease_until: None,
             teardown_command: None,
@@ -219,10 +210,8 @@ impl HostRecord {
             holding: Holding::Kept,
             shared: None,
             endpoint: None,
-            handle: None,
             error: None,
-            ports: BTreeMap::new(),
-            facts: Map::new(),
+            details: LazyDetails::default(),
         }
     }
 
@@ -241,8 +230,8 @@ impl HostRecord {
             }
         }
 
-        let mut object = Object(Map::with_capacity(FIELDS.len() + self.facts.len()));
-        let Ok(()) = self.put_fields(secrets, &mut object);
+        let mut object = Object(Map::with_capacity(FIELDS.len()));
+        let Ok(()) = self.put_fields(&self.details.glance(), secrets, &mut object);
         object.0
     }
 
@@ -251,8 +240,13 @@ impl HostRecord {
         Shown { record: self, secrets }
     }
 
-    /// All fields that have a value, in the order in which they are printed.
-    pub(super) fn put_fields<F: Fields>(&self, secrets: Secrets, to: &mut F) -> Result<(), F::Error> {
+    /// All fields that have a value, in the order in which they are printed. The details are this record's own.
+    pub(super) fn put_fields<F: Fields>(
+        &self,
+        details: &Details,
+        secrets: Secrets,
+        to: &mut F,
+    ) -> Result<(), F::Error> {
         fn some<F: Fields, T: Serialize>(to: &mut F, key: &str, value: Option<&T>) -> Result<(), F::Error> {
             value.map_or(Ok(()), |value| to.put(key, value))
         }
@@ -269,12 +263,12 @@ impl HostRecord {
         some(to, "_broker_provider_instance", self.instance.as_ref())?;
         match secrets {
             Secrets::Hidden => {
-                let names = self.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
-                to.put("_broker_args", &args_without(&self.args, names.filter_map(Value::as_str)))?;
+                let names = details.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
+                to.put("_broker_args", &args_without(&details.args, names.filter_map(Value::as_str)))?;
             }
-            Secrets::Shown => to.put("_broker_args", &self.args)?,
+            Secrets::Shown => to.put("_broker_args", &details.args)?,
         }
-        some(to, "labels", Some(&self.labels).filter(|labels| !labels.is_empty()))?;
+        some(to, "labels", Some(&details.labels).filter(|labels| !labels.is_empty()))?;
         some(to, "checked_out_at", self.checked_out_at.as_ref())?;
         some(to, "lease_until", self.lease_until.as_ref())?;
         some(to, "teardown_command", self.teardown_command.as_ref())?;
@@ -282,14 +276,14 @@ impl HostRecord {
         to.put("holding", &self.holding)?;
         some(to, "shared", self.shared.as_ref())?;
         some(to, "endpoint", self.endpoint.as_ref())?;
-        let handle = self.handle.as_ref().filter(|handle| !handle.is_null());
+        let handle = details.handle.as_ref().filter(|handle| !handle.is_null());
         some(to, "handle", handle.map(|handle| fact("handle", handle, secrets)).as_ref())?;
         some(to, "error", self.error.as_ref())?;
-        some(to, "exposed_ports", Some(&self.ports).filter(|ports| !ports.is_empty()))?;
+        some(to, "exposed_ports", Some(&details.ports).filter(|ports| !ports.is_empty()))?;
         to.put("rev", &self.rev)?;
         to.put("at", &self.at)?;
         let mut clashing = BTreeMap::new();
-        for (key, value) in &self.facts {
+        for (key, value) in &details.facts {
             let value = fact(key, value, secrets);
             if FIELDS.contains(&key.as_str()) {
                 clashing.insert(key, value);
@@ -316,24 +310,25 @@ impl HostRecord {
         self.hostname = hostname.or(self.hostname.take());
         self.address = address.or(self.address.take());
         self.ssh_port = ssh_port.or(self.ssh_port);
-        if !ports.is_empty() {
-            self.ports = ports;
-        }
         self.lease_until = lease_until.or(self.lease_until);
-        self.facts.extend(facts);
+        let details = &mut *self.details;
+        if !ports.is_empty() {
+            details.ports = ports;
+        }
+        details.facts.extend(facts);
         let added: Vec<Value> =
-            args.keys().filter(|name| !self.args.contains_key(*name)).map(|name| json!(name)).collect();
+            args.keys().filter(|name| !details.args.contains_key(*name)).map(|name| json!(name)).collect();
         if !added.is_empty() {
             // A provider may tell more than once.
-            let known = self.facts.get(ADDED_ARGS).and_then(Value::as_array).cloned().unwrap_or_default();
-            self.facts.insert(ADDED_ARGS.to_owned(), known.into_iter().chain(added).collect());
+            let known = details.facts.get(ADDED_ARGS).and_then(Value::as_array).cloned().unwrap_or_default();
+            details.facts.insert(ADDED_ARGS.to_owned(), known.into_iter().chain(added).collect());
         }
-        self.args.extend(args);
+        details.args.extend(args);
     }
 
     /// Whether somebody asked for this argument, and not the service alone.
     pub fn was_asked_for(&self, argument: &str) -> bool {
-        let mut added = self.facts.get(ADDED_ARGS).and_then(Value::as_array).into_iter().flatten();
+        let mut added = self.details.facts.get(ADDED_ARGS).and_then(Value::as_array).into_iter().flatten();
         !added.any(|name| name == argument)
     }
 
@@ -438,7 +433,7 @@ impl Serialize for Shown<'_> {
         }
 
         let mut entries = Entries(serializer.serialize_map(None)?);
-        self.record.put_fields(self.secrets, &mut entries)?;
+        self.record.put_fields(&self.record.details.glance(), self.secrets, &mut entries)?;
         entries.0.end()
     }
 }
@@ -451,7 +446,7 @@ impl Serialize for HostRecord {
 
 impl<'de> Deserialize<'de> for HostRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Line::deserialize(deserializer)?.record)
+        Ok(deserializer.deserialize_map(LineVisitor(details::Read::default()))?.record)
     }
 }
 
@@ -462,142 +457,92 @@ pub(super) struct Line {
     pub(super) live: Option<u64>,
 }
 
-impl<'de> Deserialize<'de> for Line {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LineVisitor;
+impl Line {
+    /// Reads a line of the journal, without its newline.
+    pub(super) fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(line);
+        let read = deserializer.deserialize_map(LineVisitor(details::Check::new(line)))?;
+        deserializer.end()?;
+        Ok(read)
+    }
+}
 
-        impl<'de> Visitor<'de> for LineVisitor {
-            type Value = Line;
+/// What it holds takes the details.
+struct LineVisitor<T>(T);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the record of a host")
-            }
+impl<'de, T: Take<'de>> Visitor<'de> for LineVisitor<T> {
+    type Value = Line;
 
-            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Line, A::Error> {
-                read_line(entries)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the record of a host")
+    }
+
+    /// Reads a record straight from its text: an inventory has many, and everything in Broker begins with reading them.
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Line, A::Error> {
+        let Self(mut details) = self;
+        let (mut id, mut number, mut rev, mut state, mut at, mut provider) = (None, None, None, None, None, None);
+        let (mut high, mut live) = (None, None);
+        let (mut name, mut hostname, mut address, mut instance) = (None, None, None, None);
+        let (mut ssh_port, mut ssh_host_key, mut ssh_jump_keys) = (None, None, None);
+        let (mut checked_out_at, mut lease_until, mut teardown_command) = (None, None, None);
+        let (mut owner, mut holding) = (None, None);
+        let (mut shared, mut endpoint, mut error) = (None, None, None);
+        while let Some(Key(key)) = entries.next_key()? {
+            match &*key {
+                "id" => into(&mut id, &key, &mut entries)?,
+                "number" => into(&mut number, &key, &mut entries)?,
+                "rev" => into(&mut rev, &key, &mut entries)?,
+                "state" => into(&mut state, &key, &mut entries)?,
+                "at" => into(&mut at, &key, &mut entries)?,
+                "high" => into(&mut high, &key, &mut entries)?,
+                "live" => into(&mut live, &key, &mut entries)?,
+                "name" => into(&mut name, &key, &mut entries)?,
+                "hostname" => into(&mut hostname, &key, &mut entries)?,
+                "address" => into(&mut address, &key, &mut entries)?,
+                "ssh_port" => into(&mut ssh_port, &key, &mut entries)?,
+                "ssh_host_key" => into(&mut ssh_host_key, &key, &mut entries)?,
+                "ssh_jump_keys" => into(&mut ssh_jump_keys, &key, &mut entries)?,
+                "_broker_provider" => into(&mut provider, &key, &mut entries)?,
+                "_broker_provider_instance" => into(&mut instance, &key, &mut entries)?,
+                "checked_out_at" => into(&mut checked_out_at, &key, &mut entries)?,
+                "lease_until" => into(&mut lease_until, &key, &mut entries)?,
+                "teardown_command" => into(&mut teardown_command, &key, &mut entries)?,
+                "owner" => into(&mut owner, &key, &mut entries)?,
+                "holding" => into(&mut holding, &key, &mut entries)?,
+                "shared" => into(&mut shared, &key, &mut entries)?,
+                "endpoint" => into(&mut endpoint, &key, &mut entries)?,
+                "error" => into(&mut error, &key, &mut entries)?,
+                _ => details.take(key, &mut entries)?,
             }
         }
-
-        deserializer.deserialize_map(LineVisitor)
-    }
-}
-
-/// Reads a record straight from its text: an inventory has many, and everything in Broker begins with reading them.
-fn read_line<'de, A: MapAccess<'de>>(mut entries: A) -> Result<Line, A::Error> {
-    let (mut id, mut number, mut rev, mut state, mut at, mut provider) = (None, None, None, None, None, None);
-    let (mut high, mut live) = (None, None);
-    let (mut name, mut hostname, mut address, mut instance) = (None, None, None, None);
-    let (mut ssh_port, mut ssh_host_key, mut ssh_jump_keys) = (None, None, None);
-    let (mut args, mut labels, mut ports, mut clashing) = (None, None, None, None);
-    let (mut checked_out_at, mut lease_until, mut teardown_command) = (None, None, None);
-    let (mut owner, mut holding) = (None, None);
-    let (mut shared, mut endpoint, mut handle, mut error) = (None, None, None, None);
-    let mut facts = Map::new();
-    while let Some(Key(key)) = entries.next_key()? {
-        let read = match &*key {
-            "id" => into(&mut id, &mut entries),
-            "number" => into(&mut number, &mut entries),
-            "rev" => into(&mut rev, &mut entries),
-            "state" => into(&mut state, &mut entries),
-            "at" => into(&mut at, &mut entries),
-            "high" => into(&mut high, &mut entries),
-            "live" => into(&mut live, &mut entries),
-            "name" => into(&mut name, &mut entries),
-            "hostname" => into(&mut hostname, &mut entries),
-            "address" => into(&mut address, &mut entries),
-            "ssh_port" => into(&mut ssh_port, &mut entries),
-            "ssh_host_key" => into(&mut ssh_host_key, &mut entries),
-            "ssh_jump_keys" => into(&mut ssh_jump_keys, &mut entries),
-            "_broker_provider" => into(&mut provider, &mut entries),
-            "_broker_provider_instance" => into(&mut instance, &mut entries),
-            "_broker_args" => into(&mut args, &mut entries),
-            "labels" => into(&mut labels, &mut entries),
-            "checked_out_at" => into(&mut checked_out_at, &mut entries),
-            "lease_until" => into(&mut lease_until, &mut entries),
-            "teardown_command" => into(&mut teardown_command, &mut entries),
-            "owner" => into(&mut owner, &mut entries),
-            "holding" => into(&mut holding, &mut entries),
-            "shared" => into(&mut shared, &mut entries),
-            "endpoint" => into(&mut endpoint, &mut entries),
-            "handle" => into(&mut handle, &mut entries),
-            "error" => into(&mut error, &mut entries),
-            "exposed_ports" => into(&mut ports, &mut entries),
-            "_imported" => into(&mut clashing, &mut entries),
-            _ => {
-                facts.insert(key.into_owned(), entries.next_value()?);
-                continue;
-            }
+        let record = HostRecord {
+            id: required(id, "id")?,
+            number: required(number, "number")?,
+            rev: required(rev, "rev")?,
+            state: required(state, "state")?,
+            at: required(at, "at")?,
+            name,
+            hostname,
+            address,
+            ssh_port,
+            ssh_host_key,
+            ssh_jump_keys: ssh_jump_keys.unwrap_or_default(),
+            provider: required(provider, "_broker_provider")?,
+            instance,
+            checked_out_at,
+            lease_until,
+            teardown_command,
+            owner,
+            holding: holding.unwrap_or(Holding::Kept),
+            shared,
+            endpoint,
+            error,
+            details: details.finish(),
         };
-        read.map_err(|error| A::Error::custom(format_args!("field `{key}`: {error}")))?;
+        Ok(Line { record, high, live })
     }
-    facts.extend(clashing.unwrap_or_else(Map::new));
-    let record = HostRecord {
-        id: required(id, "id")?,
-        number: required(number, "number")?,
-        rev: required(rev, "rev")?,
-        state: required(state, "state")?,
-        at: required(at, "at")?,
-        name,
-        hostname,
-        address,
-        ssh_port,
-        ssh_host_key,
-        ssh_jump_keys: ssh_jump_keys.unwrap_or_default(),
-        provider: required(provider, "_broker_provider")?,
-        instance,
-        args: args.unwrap_or_default(),
-        labels: labels.unwrap_or_default(),
-        checked_out_at,
-        lease_until,
-        teardown_command,
-        owner,
-        holding: holding.unwrap_or(Holding::Kept),
-        shared,
-        endpoint,
-        handle,
-        error,
-        ports: ports.unwrap_or_default(),
-        facts,
-    };
-    Ok(Line { record, high, live })
-}
-
-fn into<'de, T: Deserialize<'de>, A: MapAccess<'de>>(field: &mut Option<T>, entries: &mut A) -> Result<(), A::Error> {
-    *field = entries.next_value()?;
-    Ok(())
 }
 
 fn required<T, E: serde::de::Error>(value: Option<T>, key: &'static str) -> Result<T, E> {
     value.ok_or_else(|| E::missing_field(key))
-}
-
-/// A key, without a copy of it where that can be.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a field")
-            }
-
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(key)))
-            }
-
-            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
-            }
-
-            fn visit_string<E>(self, key: String) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key)))
-            }
-        }
-
-        deserializer.deserialize_str(KeyVisitor)
-    }
 }

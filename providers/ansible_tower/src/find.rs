@@ -23,7 +23,7 @@ impl TowerProvider {
     /// What there is of a host.
     pub(crate) async fn find_host(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
         self.at_home(host).await?;
-        if let Some(links) = candidates_of(host.handle.as_ref()) {
+        if let Some(links) = candidates_of(host.details.handle.as_ref()) {
             return Err(cannot_tell(&links));
         }
         match machine_of(host) {
@@ -40,7 +40,7 @@ impl TowerProvider {
         let name = host.name.as_deref().unwrap_or(machine);
         let doing = |error: CallError| error.at(format!("could not look for host `{name}`"));
         let listed = inventory::hosts_named(&self.client, name).await.map_err(doing)?;
-        let inventory = host.facts.get(facts::TOWER_INVENTORY).and_then(Value::as_str);
+        let inventory = host.details.facts.get(facts::TOWER_INVENTORY).and_then(Value::as_str);
         let is_in = |listed: &&inventory::Host| {
             let of = listed.summary_fields.inventory.as_ref().map(|inventory| inventory.name.as_str());
             inventory.is_none() || of == inventory
@@ -75,7 +75,7 @@ impl TowerProvider {
     /// A host whose making was cut off, or failed.
     async fn begun(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
         let jobs = self.jobs_of(host).await?;
-        if jobs.is_empty() && host.handle.is_none() {
+        if jobs.is_empty() && host.details.handle.is_none() {
             return self.perhaps_begun(host).await;
         }
         let mut all = Vec::new();
@@ -153,8 +153,8 @@ impl TowerProvider {
     /// What a host was to be made of.
     fn wanted_by(host: &HostRecord) -> Option<(Kind, &str)> {
         let actions = [arguments::WORKFLOW, arguments::JOB_TEMPLATE];
-        let action = actions.into_iter().find(|name| host.args.contains_key(*name))?;
-        Some((Kind::of_action(action), host.args.get(action)?.as_str()?.trim()))
+        let action = actions.into_iter().find(|name| host.details.args.contains_key(*name))?;
+        Some((Kind::of_action(action), host.details.args.get(action)?.as_str()?.trim()))
     }
 
     /// The template that a host was to be made of, if there is one of that name.
@@ -180,10 +180,10 @@ impl TowerProvider {
             Some((kind, name)) => self.known.blueprint(&self.client, kind, name).await.ok(),
             None => None,
         };
-        let given = host.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
+        let given = host.details.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
         let mut secrets: Vec<&str> = given.filter_map(Value::as_str).collect();
         secrets.extend(blueprint.iter().flat_map(|blueprint| blueprint.secrets()));
-        Ok(self.told(id, &left, Strategy::Last, (&host.args, &secrets)))
+        Ok(self.told(id, &left, Strategy::Last, (&host.details.args, &secrets)))
     }
 
     /// Whether the release workflow has run well for these machines of a host. What has no name cannot have been released.

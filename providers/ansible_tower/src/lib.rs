@@ -215,7 +215,7 @@ impl Provider for TowerProvider {
 
     /// A launch that nobody waits for may still be carried out. Once its job is known nothing comes to be but by that.
     fn settle_time(&self, host: &HostRecord) -> Duration {
-        if checkout::job_of(host.handle.as_ref()).is_some() { Duration::ZERO } else { LATE }
+        if checkout::job_of(host.details.handle.as_ref()).is_some() { Duration::ZERO } else { LATE }
     }
 
     /// The release workflow has the time that any workflow has, and before it comes stopping the one that makes the

@@ -55,7 +55,8 @@ impl TowerProvider {
         // One host can be listed by more than one page while hosts come and go.
         hosts.sort_by_key(|host| host.id);
         hosts.dedup_by_key(|host| host.id);
-        let seen = scope.known.iter().filter_map(|record| Some((record.facts.get(facts::VERSION)?.as_str()?, record)));
+        let seen =
+            scope.known.iter().filter_map(|record| Some((record.details.facts.get(facts::VERSION)?.as_str()?, record)));
         let seen: HashMap<&str, _> = seen.collect();
         let asked = hosts.into_iter().map(|host| {
             let (client, expiry) = (self.client.clone(), self.settings.expiry_facts.clone());

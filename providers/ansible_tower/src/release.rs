@@ -70,21 +70,21 @@ impl Release {
     }
 
     pub(crate) fn of_host(host: &HostRecord) -> Self {
-        let mut args = host.args.clone();
-        if let Some(inventory) = host.facts.get(facts::TOWER_INVENTORY).and_then(Value::as_str) {
+        let mut args = host.details.args.clone();
+        if let Some(inventory) = host.details.facts.get(facts::TOWER_INVENTORY).and_then(Value::as_str) {
             args.entry(arguments::TOWER_INVENTORY.to_owned()).or_insert_with(|| inventory.into());
         }
         // The Python tool's records have the arguments one level deeper.
-        if let Some(inner) = host.args.get(facts::ARGS).and_then(|inner| inner.as_map()) {
+        if let Some(inner) = host.details.args.get(facts::ARGS).and_then(|inner| inner.as_map()) {
             args.extend(inner.clone());
         }
-        let origin = host.args.get("_broker_origin").map(ToString::to_string).unwrap_or_default();
-        let made = match job_of(host.handle.as_ref()) {
+        let origin = host.details.args.get("_broker_origin").map(ToString::to_string).unwrap_or_default();
+        let made = match job_of(host.details.handle.as_ref()) {
             Some(job) => Made::By(job),
             None if came_from_elsewhere(host) => Made::Before,
             None => Made::At(None),
         };
-        Self::of(host.id, &args, &origin, made).made_with(&host.facts)
+        Self::of(host.id, &args, &origin, made).made_with(&host.details.facts)
     }
 
     fn of(id: HostId, args: &Args, origin: &str, made: Made) -> Self {
@@ -111,21 +111,21 @@ impl Release {
 /// that was imported owns it by then.)
 pub(crate) fn was_handed_over(host: &HostRecord) -> bool {
     let was_begun_here = host.is_half_made() && host.endpoint.is_some();
-    !was_begun_here && !host.facts.contains_key(facts::DEPLOY_FAILED)
+    !was_begun_here && !host.details.facts.contains_key(facts::DEPLOY_FAILED)
 }
 
 /// Whether a host was imported or listed, and not made by a job that we know.
 fn came_from_elsewhere(host: &HostRecord) -> bool {
-    let has_job = job_of(host.handle.as_ref()).is_some() || host.facts.contains_key(facts::JOB);
+    let has_job = job_of(host.details.handle.as_ref()).is_some() || host.details.facts.contains_key(facts::JOB);
     was_handed_over(host) && !has_job
 }
 
 /// What the release workflow knows a host by: what its own workflow says to that, else its name. What somebody has
 /// given the workflow that makes it is another machine's name.
 pub(crate) fn machine_of(host: &HostRecord) -> Option<String> {
-    let told = host.facts.get(facts::MADE_WITH).and_then(|told| told.get(SOURCE_VM)?.as_str());
+    let told = host.details.facts.get(facts::MADE_WITH).and_then(|told| told.get(SOURCE_VM)?.as_str());
     // Of a host that came from elsewhere the arguments are what its workflow has said.
-    let came = || host.args.get(SOURCE_VM).filter(|_| came_from_elsewhere(host))?.as_str();
+    let came = || host.details.args.get(SOURCE_VM).filter(|_| came_from_elsewhere(host))?.as_str();
     let told = told.or_else(came).filter(|name| !name.is_empty());
     told.or(host.name.as_deref()).or(host.hostname.as_deref()).map(str::to_owned)
 }
@@ -133,7 +133,7 @@ pub(crate) fn machine_of(host: &HostRecord) -> Option<String> {
 impl TowerProvider {
     pub(crate) async fn release_host(&self, host: &HostRecord) -> Result<(), ProviderError> {
         self.at_home(host).await?;
-        if let Some(links) = candidates_of(host.handle.as_ref()) {
+        if let Some(links) = candidates_of(host.details.handle.as_ref()) {
             return Err(cannot_tell(&links));
         }
         let release = Release::of_host(host);
@@ -256,7 +256,7 @@ impl TowerProvider {
 
     /// The jobs that were launched to make a host.
     pub(crate) async fn jobs_of(&self, host: &HostRecord) -> Result<Vec<(JobId, Job)>, ProviderError> {
-        if let Some(id) = job_of(host.handle.as_ref()) {
+        if let Some(id) = job_of(host.details.handle.as_ref()) {
             return Ok(self.job(id).await?.map(|job| (id, job)).into_iter().collect());
         }
         let Some((kind, template)) = self.template_of(host).await? else { return Ok(Vec::new()) };

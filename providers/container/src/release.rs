@@ -24,15 +24,15 @@ const AT_ONCE: usize = 8;
 
 /// The engine's id of a record's container, where the record knows it.
 pub(crate) fn container_of(host: &HostRecord) -> Option<&str> {
-    let noted = host.handle.as_ref().and_then(|handle| handle.get(facts::CONTAINER));
-    let id = host.facts.get(facts::CONTAINER).or(noted).and_then(Value::as_str)?;
+    let noted = host.details.handle.as_ref().and_then(|handle| handle.get(facts::CONTAINER));
+    let id = host.details.facts.get(facts::CONTAINER).or(noted).and_then(Value::as_str)?;
     // It goes into the path of a request.
     (!id.is_empty() && id.chars().all(|character| character.is_ascii_alphanumeric())).then_some(id)
 }
 
 fn group_of(host: &HostRecord) -> Option<&str> {
-    let wished = || host.args.get(facts::GROUP).and_then(ArgValue::as_str);
-    host.facts.get(facts::GROUP).and_then(Value::as_str).or_else(wished)
+    let wished = || host.details.args.get(facts::GROUP).and_then(ArgValue::as_str);
+    host.details.facts.get(facts::GROUP).and_then(Value::as_str).or_else(wished)
 }
 
 impl ContainerProvider {

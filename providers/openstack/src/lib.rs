@@ -154,8 +154,9 @@ impl Provider for OpenStackProvider {
     }
 
     async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
-        let key = host.handle.as_ref().and_then(|handle| handle.get(checkout::HANDLE_KEY)).and_then(Value::as_str);
-        let key_name = host.facts.get(checkout::facts::KEY_NAME).and_then(Value::as_str);
+        let key =
+            host.details.handle.as_ref().and_then(|handle| handle.get(checkout::HANDLE_KEY)).and_then(Value::as_str);
+        let key_name = host.details.facts.get(checkout::facts::KEY_NAME).and_then(Value::as_str);
         // Whoever has another way in, through the image or the user data, comes in all the same.
         let is_elsewhere = key.is_none() && key_name == Some(&*checkout::keypair_name(host.id));
         let note = is_elsewhere.then(|| {

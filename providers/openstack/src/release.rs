@@ -47,16 +47,16 @@ enum Going {
 
 /// The id of a record's server, where the record knows it.
 pub(crate) fn server_of(host: &HostRecord) -> Option<&str> {
-    let noted = host.handle.as_ref().and_then(|handle| handle.get(HANDLE_SERVER));
+    let noted = host.details.handle.as_ref().and_then(|handle| handle.get(HANDLE_SERVER));
     // The names that the Python tool has for it are all read.
-    let told = [facts::SERVER, "server_id"].iter().find_map(|name| host.facts.get(*name));
+    let told = [facts::SERVER, "server_id"].iter().find_map(|name| host.details.facts.get(*name));
     told.or(noted).and_then(Value::as_str).filter(|id| !id.is_empty())
 }
 
 /// The ports that the user has brought along for a record's host; nothing where the record does not know that.
 fn brought_for(host: &HostRecord) -> Option<Vec<String>> {
     // What was found somewhere does not tell with what it was asked for. Whoever asked noted something.
-    let noted = host.handle.as_ref()?.get(HANDLE_PORTS).and_then(Value::as_array);
+    let noted = host.details.handle.as_ref()?.get(HANDLE_PORTS).and_then(Value::as_array);
     Some(noted.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
@@ -76,14 +76,14 @@ impl OpenStackProvider {
             None => self.servers_of(&client, host.id).await?.into_iter().map(|server| server.id).collect(),
         };
         // A host that was handed over is known with all that it has.
-        let is_whole = host.facts.contains_key(facts::SERVER);
+        let is_whole = host.details.facts.contains_key(facts::SERVER);
         let own_keypair = keypair_name(host.id);
-        let key_name = host.facts.get(facts::KEY_NAME).and_then(Value::as_str);
+        let key_name = host.details.facts.get(facts::KEY_NAME).and_then(Value::as_str);
         let parts = Parts {
             servers,
-            may_have_floating: !is_whole || host.facts.contains_key(facts::FLOATING),
+            may_have_floating: !is_whole || host.details.facts.contains_key(facts::FLOATING),
             may_have_keypair: !is_whole || key_name == Some(own_keypair.as_str()),
-            keypair_may_be_anothers: host.handle.is_none() && key_name == Some(own_keypair.as_str()),
+            keypair_may_be_anothers: host.details.handle.is_none() && key_name == Some(own_keypair.as_str()),
             brought: brought_for(host),
         };
         self.remove(&client, host.id, &parts, &label).await.map_err(|error| named(error, &label))

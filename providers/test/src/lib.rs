@@ -245,7 +245,7 @@ impl Provider for TestProvider {
                 // Gone already; or not to be read, which is no reason to keep it.
                 Ok(None) | Err(_) => Args::new(),
             },
-            None => host.args.clone(),
+            None => host.details.args.clone(),
         };
         let course = ReleaseCourse::read(&args)?;
         pause(course.delay).await;
@@ -328,8 +328,8 @@ impl Provider for TestProvider {
     async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         self.same_endpoint(host)
             .map_err(|error| SessionError::new(SessionErrorKind::Unreachable, error.to_string()))?;
-        let ssh =
-            options::ssh(&host.args).map_err(|error| SessionError::new(SessionErrorKind::Failed, error.to_string()))?;
+        let ssh = options::ssh(&host.details.args)
+            .map_err(|error| SessionError::new(SessionErrorKind::Failed, error.to_string()))?;
         if ssh.is_some() {
             return Ok(Access::Ssh(SshLogin::default()));
         }

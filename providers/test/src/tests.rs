@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use broker_core::ArgValue;
-use broker_core::inventory::{Holding, HostState};
+use broker_core::inventory::{Details, Holding, HostState};
 use broker_core::provider::Provider;
 use broker_core::session::local::read_tree;
 use broker_core::session::{
@@ -44,7 +44,7 @@ fn order(args: &[(&str, &str)]) -> Order {
 async fn pending(provider: &dyn Provider, order: &Order) -> HostRecord {
     HostRecord {
         rev: 1,
-        args: order.args.clone(),
+        details: Details { args: order.args.clone(), ..Details::default() }.into(),
         lease_until: order.lease_until,
         owner: Some(order.owner.clone()),
         holding: Holding::Guarded,
@@ -82,12 +82,12 @@ fn a_host_lives_and_goes() {
         assert_eq!(contents(scratch.path()), [format!("{}.json", host.id), format!("{}.log", host.id)]);
         assert_eq!(host.name, None);
         assert_eq!(host.hostname.as_deref(), Some(&*format!("test-{}.host.example.com", host.id.short())));
-        assert_eq!(host.facts["os_distribution"], "FakeOS");
+        assert_eq!(host.details.facts["os_distribution"], "FakeOS");
         let mode = fs::metadata(scratch.path().join(format!("{}.json", host.id))).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
         let found = provider.find(&host).await.unwrap();
-        assert_eq!((found.len(), found[0].broker_id, &found[0].args), (1, Some(host.id), &host.args));
+        assert_eq!((found.len(), found[0].broker_id, &found[0].args), (1, Some(host.id), &host.details.args));
         let other = checked_out(&*provider, &[("name", "named"), ("hostname", "h.example.com")]).await;
         assert_eq!((other.name.as_deref(), other.hostname.as_deref()), (Some("named"), Some("h.example.com")));
         for (argument, count) in [(None, 2), (Some("test-"), 1), (Some("h."), 1), (Some("nam"), 1), (Some("est"), 0)] {
@@ -151,8 +151,8 @@ fn the_factory_reads_settings() {
         let factory = factory();
         let provider = factory.build(&settings).unwrap();
         let host = checked_out(&*provider, &[]).await;
-        assert_eq!((&host.facts["foo"], &host.facts["config_value"]), (&json!("bar"), &json!("9.10")));
-        assert!(host.facts.keys().all(|fact| factory.info().facts.contains(&fact.as_str())));
+        assert_eq!((&host.details.facts["foo"], &host.details.facts["config_value"]), (&json!("bar"), &json!("9.10")));
+        assert!(host.details.facts.keys().all(|fact| factory.info().facts.contains(&fact.as_str())));
         assert_eq!(contents(scratch.path()).len(), 2);
         let bad = ProviderSettings {
             provider: "TestProvider".to_owned(),
@@ -326,7 +326,7 @@ fn releases_misbehave_in_other_processes_too() {
         let args = [("slow_release", "100ms"), ("fail_release", "timeout"), ("fail_release_times", "2")];
         let mut host = checked_out(&*provider, &args).await;
         // What the record says does not matter where there is a file.
-        host.args.clear();
+        host.details.args.clear();
         for expected in [Some(ErrorKind::Timeout), Some(ErrorKind::Timeout), None, None] {
             let provider = provider_at(Some(scratch.path()));
             let (started, there) = (Instant::now(), provider.find(&host).await.unwrap().len() == 1);

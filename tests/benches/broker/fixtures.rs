@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use broker::inventory::{HostRecord, HostState, Inventory, Owner};
+use broker::inventory::{Details, HostRecord, HostState, Inventory, Owner};
 use broker::prelude::*;
 use broker::provider::{Endpoint, Lease};
 use broker::settings::{Settings, SettingsBuilder};
@@ -55,8 +55,7 @@ fn pending(number: u64) -> HostRecord {
     args.insert(text("_broker_origin"), "broker_cli:jane".into());
     HostRecord {
         number,
-        args,
-        labels: BTreeMap::from([(text("team"), text("qe"))]),
+        details: Details { args, labels: BTreeMap::from([(text("team"), text("qe"))]), ..Details::default() }.into(),
         lease_until: Some(Lease(Duration::from_secs(24 * 60 * 60)).until()),
         owner: Some(Owner { run: RunId::generate(), user: text("jane"), machine: text("builder-7"), pid: 4711 }),
         endpoint: Some(Endpoint {
@@ -75,9 +74,9 @@ fn active(mut record: HostRecord, number: u64) -> HostRecord {
     record.address = Some("127.0.0.1".to_owned());
     record.checked_out_at = Some(record.at);
     record.error = (record.state == HostState::Failed).then(|| "the image exited at once with status 1".to_owned());
-    record.handle = Some(json!({"container": format!("{:064x}", number)}));
-    record.ports = BTreeMap::from([("22/tcp".to_owned(), format!("127.0.0.1:{}", 20_000 + number % 40_000))]);
-    record.facts = Map::from_iter([
+    record.details.handle = Some(json!({"container": format!("{:064x}", number)}));
+    record.details.ports = BTreeMap::from([("22/tcp".to_owned(), format!("127.0.0.1:{}", 20_000 + number % 40_000))]);
+    record.details.facts = Map::from_iter([
         ("image".to_owned(), json!("localhost/broker-testhost:debian")),
         ("status".to_owned(), json!("running")),
         ("cpus".to_owned(), json!(number % 8)),

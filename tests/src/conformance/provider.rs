@@ -452,7 +452,12 @@ impl<S: ProviderSubject> Case<S> {
         let mut left = HostRecord { state, holding, owner, ..current };
         if state == HostState::Pending {
             let facts = (left.name.take(), left.hostname.take(), left.address.take(), left.ssh_port.take());
-            drop((facts, std::mem::take(&mut left.ports), std::mem::take(&mut left.facts), left.handle.take()));
+            drop((
+                facts,
+                std::mem::take(&mut left.details.ports),
+                std::mem::take(&mut left.details.facts),
+                left.details.handle.take(),
+            ));
             left.checked_out_at = None;
         }
         journal.update(left).await.unwrap()

@@ -75,11 +75,11 @@ impl Provider for Servers {
 
     async fn access(&self, host: &HostRecord) -> Result<Access, SessionError> {
         Ok(Access::Ssh(SshLogin {
-            address: text(&host.args, "address"),
-            port: text(&host.args, "port").map(|port| port.parse().unwrap()),
-            user: text(&host.args, "user"),
-            key_file: text(&host.args, "key_file").map(Into::into),
-            password: text(&host.args, "password").map(broker_core::secrets::Secret::new),
+            address: text(&host.details.args, "address"),
+            port: text(&host.details.args, "port").map(|port| port.parse().unwrap()),
+            user: text(&host.details.args, "user"),
+            key_file: text(&host.details.args, "key_file").map(Into::into),
+            password: text(&host.details.args, "password").map(broker_core::secrets::Secret::new),
             ..SshLogin::default()
         }))
     }

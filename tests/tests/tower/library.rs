@@ -100,7 +100,7 @@ fn a_host_that_is_listed_without_its_id_is_known_by_its_name() {
         assert_eq!(ids, [host.id()], "{synced:?}");
         assert_eq!(synced.added.len(), 3);
         let record = broker.find("listed-vm").await.unwrap().record();
-        assert_eq!(record.facts["tower_inventory"], json!("rigger-hosts"));
+        assert_eq!(record.details.facts["tower_inventory"], json!("rigger-hosts"));
         assert_eq!(record.address.as_deref(), Some("192.0.2.77"));
     })
     .unwrap();

@@ -72,9 +72,9 @@ fn the_first_look_imports_once() {
             "_broker_provider": "Container", "holding": "kept", "rev": 1, "type": "host",
             "_broker_args": {"container_host": "ubi8", "nick": "rhel8", "version": "8.10"}})
     );
-    let args = &snapshot.records[1].args;
+    let args = &snapshot.records[1].details.args;
     assert_eq!((args["size"].as_str(), args["deploy_rhel_version"].as_str()), (Some("0123"), Some("9.4")));
-    assert_eq!(snapshot.records[1].facts["tower_inventory"], "broker");
+    assert_eq!(snapshot.records[1].details.facts["tower_inventory"], "broker");
     assert_eq!(read(dir.path()).unwrap(), snapshot, "the ids stay");
     let inventory = Inventory::open(dir.path());
     assert_eq!(wait(inventory.add(drafts(1))).unwrap()[0].number, 2);
@@ -112,7 +112,7 @@ fn later_formats_keep_every_key() {
         json!({"number": 2, "state": "active", "_broker_provider": "Unknown", "_broker_args": {}, "holding": "kept",
             "rev": 1, "_attrs": {"arch": "x86_64"}, "_imported": {"id": 17, "owner": "jdoe", "state": "reserved", "ssh_host_key": "theirs"}})
     );
-    assert_eq!(records[3].facts["_broker_args"], "just text");
+    assert_eq!(records[3].details.facts["_broker_args"], "just text");
 }
 
 #[test]

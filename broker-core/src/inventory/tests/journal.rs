@@ -85,7 +85,7 @@ fn a_record_survives_with_all_its_fields() {
     let added = contents.add(vec![record.clone()], record.at, &mut text).unwrap();
     assert_eq!(parse(&text).unwrap().records, [Arc::new(added[0].clone())]);
     assert_eq!(added[0], HostRecord { rev: 1, ..record.clone() });
-    assert_eq!(record.facts["_imported"], json!({"y": 1}));
+    assert_eq!(record.details.facts["_imported"], json!({"y": 1}));
     assert_eq!(record.to_json(Secrets::Hidden)["_broker_args"]["password"], "***");
     let shown = record.to_json(Secrets::Shown);
     assert_eq!(HostRecord::from_json(shown.clone()).unwrap(), record);

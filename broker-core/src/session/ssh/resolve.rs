@@ -71,7 +71,7 @@ impl Sources<'_> {
         let Self { record, login, settings, place } = self;
         let (address, port_in_address) = address(record, login.address.as_deref())?;
         let own_key = login.key;
-        let facts = SshSettings::of_facts(&record.facts, &record.label()).map_err(|error| {
+        let facts = SshSettings::of_facts(&record.details.facts, &record.label()).map_err(|error| {
             SessionError::new(SessionErrorKind::Failed, "the inventory does not say how it is reached").source(error)
         })?;
         let said_by_provider = SshSettings {

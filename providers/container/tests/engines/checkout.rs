@@ -81,7 +81,7 @@ async fn every_wish_reaches_the_container(lab: Lab) {
     assert_eq!(lab.line(&host, "cat /tmp/args").await, "one two three\n");
     assert_eq!(lab.line(&host, "df --output=size -k /cache | tail -1").await.trim(), "1024");
     assert_eq!(lab.line(&host, "df --output=size -k /dev/shm | tail -1").await.trim(), "8192");
-    let container = host.facts["container"].as_str().unwrap();
+    let container = host.details.facts["container"].as_str().unwrap();
     let (_, container) = lab.ask(&format!("/containers/{container}/json"));
     assert_eq!(container["Config"]["Labels"]["purpose"], "testing");
     lab.provider.release(&host).await.unwrap();
@@ -141,9 +141,9 @@ fn http(place: &str, path: &str) -> String {
 
 async fn ports_can_be_reached_as_they_are_told(lab: Lab) {
     let host = lab.host(PORTS, json!({"wait": "port:8080,http:8080/"})).await;
-    let place = &host.ports["8080/tcp"];
+    let place = &host.details.ports["8080/tcp"];
     assert!(place.starts_with("127.0.0.1:"), "{place}");
-    assert!(host.ports["9090/tcp"].starts_with("127.0.0.1:"), "{:?}", host.ports);
+    assert!(host.details.ports["9090/tcp"].starts_with("127.0.0.1:"), "{:?}", host.details.ports);
     assert!(http(place, "/").starts_with("HTTP/1."), "{place}");
     lab.provider.release(&host).await.unwrap();
 }
@@ -156,9 +156,9 @@ async fn an_explicit_port_wins_over_the_exposed_one(lab: Lab) {
     let (one, other) = (free_port(), free_port());
     let ports = format!("8080:{one}, 127.0.0.1:{other}:22/tcp");
     let host = lab.host(PORTS, json!({"ports": ports})).await;
-    assert_eq!(host.ports["8080/tcp"], format!("127.0.0.1:{one}"));
-    assert_eq!(host.ports["22/tcp"], format!("127.0.0.1:{other}"));
-    assert!(host.ports.contains_key("9090/tcp"));
+    assert_eq!(host.details.ports["8080/tcp"], format!("127.0.0.1:{one}"));
+    assert_eq!(host.details.ports["22/tcp"], format!("127.0.0.1:{other}"));
+    assert!(host.details.ports.contains_key("9090/tcp"));
     assert_eq!((host.address.as_deref(), host.ssh_port), (Some("127.0.0.1"), Some(other)));
     lab.provider.release(&host).await.unwrap();
 }
@@ -237,7 +237,7 @@ async fn hosts_of_a_group_find_one_another(lab: Lab) {
 
 async fn short_names_of_local_images(lab: Lab) {
     let host = lab.host("broker-testhost:tiny", json!({"pull": "never"})).await;
-    assert_eq!(host.facts["image"], TINY);
+    assert_eq!(host.details.facts["image"], TINY);
     lab.provider.release(&host).await.unwrap();
 }
 
@@ -263,7 +263,7 @@ async fn a_network_that_exists_is_joined(lab: Lab) {
     lab.provider.prepare(std::slice::from_ref(&order)).await.unwrap();
     let facts = lab.provider.checkout(&order).await.unwrap();
     let host = lab.record(&order, facts).await;
-    let (_, container) = lab.ask(&format!("/containers/{}/json", host.facts["container"].as_str().unwrap()));
+    let (_, container) = lab.ask(&format!("/containers/{}/json", host.details.facts["container"].as_str().unwrap()));
     assert!(container["NetworkSettings"]["Networks"].get(&name).is_some(), "{}", container["NetworkSettings"]);
     lab.provider.release(&host).await.unwrap();
     lab.provider.release(&maker).await.unwrap();

@@ -50,7 +50,7 @@ async fn a_name_in_use(lab: Lab) {
     let first = lab.host(TINY, json!({"name": name})).await;
     let error = lab.provider.checkout(&lab.order(TINY, json!({"name": name}))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    let id = first.facts["container"].as_str().unwrap().get(..12).unwrap();
+    let id = first.details.facts["container"].as_str().unwrap().get(..12).unwrap();
     assert_eq!(error.to_string(), format!("there is a container `{name}` already: `{id}`"));
     assert!(!error.may_exist());
     assert_eq!(lab.containers().await, std::slice::from_ref(&name));

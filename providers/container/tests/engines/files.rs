@@ -207,7 +207,7 @@ async fn stopped_containers_can_be_read(lab: Lab) {
     let host = lab.host(TINY, json!({})).await;
     let session = lab.session(&host).await;
     lab.line(&host, "mkdir /w; echo core >/w/dump").await;
-    let id = host.facts["container"].as_str().unwrap();
+    let id = host.details.facts["container"].as_str().unwrap();
     lab.call("POST", &format!("/containers/{id}/kill"));
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(get(&*session, "/w/dump").await.unwrap()[b"".as_slice()].1, b"core\n");

@@ -20,7 +20,7 @@ on_both_engines!(
 
 async fn a_vanished_host_is_released(lab: Lab) {
     let host = lab.host(TINY, json!({})).await;
-    let id = host.facts["container"].as_str().unwrap();
+    let id = host.details.facts["container"].as_str().unwrap();
     assert_eq!(lab.call("DELETE", &format!("/containers/{id}?force=1")).0, 204);
     lab.provider.release(&host).await.unwrap();
     assert!(lab.provider.find(&host).await.unwrap().is_empty());
@@ -93,7 +93,7 @@ async fn lists_by_label_and_prefix(lab: Lab) {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].broker_id, Some(host.id));
     assert_eq!(found[0].args["container_host"].as_str(), Some(TINY));
-    assert_eq!((&found[0].facts.ports, &found[0].facts.hostname), (&host.ports, &host.hostname));
+    assert_eq!((&found[0].facts.ports, &found[0].facts.hostname), (&host.details.ports, &host.hostname));
     assert_eq!(list(format!("broker.id={}", other.id)).await.len(), 1);
     assert!(list("no-such-prefix".to_owned()).await.is_empty());
     lab.provider.release(&host).await.unwrap();

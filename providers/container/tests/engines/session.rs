@@ -324,7 +324,7 @@ async fn closing_ends_what_runs(lab: Lab) {
 async fn a_stopped_container(lab: Lab) {
     let host = lab.host(TINY, json!({})).await;
     let session = lab.session(&host).await;
-    let id = host.facts["container"].as_str().unwrap();
+    let id = host.details.facts["container"].as_str().unwrap();
     assert!(matches!(lab.call("POST", &format!("/containers/{id}/kill")).0, 200 | 204));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let error = run(&*session, &Command::words(["true"])).await.unwrap_err();

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use broker_core::inventory::{HostRecord, HostState};
+use broker_core::inventory::{Details, HostRecord, HostState};
 use broker_core::provider::{Endpoint, HostFacts, Order, Provider, ProviderError, Scope};
 use broker_core::session::{
     Access, Command, EntryKind, ExitStatus, Output, RemotePath, Session, SessionError, Streams, TreeEntry, TreeItem,
@@ -98,7 +98,7 @@ impl Lab {
     pub(crate) async fn pending(&self, order: &Order) -> HostRecord {
         HostRecord {
             rev: 1,
-            args: order.args.clone(),
+            details: Details { args: order.args.clone(), ..Details::default() }.into(),
             owner: Some(order.owner.clone()),
             endpoint: Some(self.endpoint().await),
             ..HostRecord::new(order.id, "Container", HostState::Pending)

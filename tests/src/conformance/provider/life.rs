@@ -74,9 +74,9 @@ pub fn a_host_carries_its_identity<S: ProviderSubject>(case: &Case<S>) {
 fn bare(host: &Host, state: HostState) -> HostRecord {
     let mut record = host.record();
     (record.name, record.hostname, record.address, record.checked_out_at) = (None, None, None, None);
-    (record.handle, record.error, record.state) = (None, None, state);
-    record.ports.clear();
-    record.facts.clear();
+    (record.details.handle, record.error, record.state) = (None, None, state);
+    record.details.ports.clear();
+    record.details.facts.clear();
     record
 }
 

@@ -35,8 +35,8 @@ pub fn what_the_provider_has_is_taken_in<S: ProviderSubject>(case: &Case<S>) {
             let host = hosts.iter().find(|host| host.id() == record.id).unwrap();
             assert_eq!((&record.hostname, &record.endpoint), (&host.hostname(), &host.record().endpoint));
             // What it was made of is known, as far as the provider can tell.
-            let action = host.record().args.keys().next().cloned().unwrap();
-            assert_eq!(record.args.get(&action), host.record().args.get(&action));
+            let action = host.record().details.args.keys().next().cloned().unwrap();
+            assert_eq!(record.details.args.get(&action), host.record().details.args.get(&action));
             assert_eq!(stranger.host(record.clone()).execute("echo works").await.unwrap().stdout(), "works\n");
         }
         assert_eq!(counts(&sync(case, &stranger, At::Main).await), [0, 0, 0, 2]);
@@ -66,7 +66,10 @@ pub fn what_has_changed_is_updated<S: ProviderSubject>(case: &Case<S>) {
         assert_eq!(updated, ids(&hosts[..2]));
         let after = entry(&broker, before.id).await;
         assert_eq!((&after.hostname, after.state), (&before.hostname, HostState::Active));
-        assert_eq!((&after.args, after.number, &after.owner), (&before.args, before.number, &before.owner));
+        assert_eq!(
+            (&after.details.args, after.number, &after.owner),
+            (&before.details.args, before.number, &before.owner)
+        );
         assert_eq!(entry(&broker, hosts[1].id()).await.state, HostState::Active);
     });
     case.everything_can_be_checked_in();

@@ -101,7 +101,7 @@ fn who_has_the_last_word() {
     };
     assert_eq!(said(&lab), expected("settings", 4, 4));
     for (name, value) in [("username", json!("facts")), ("port", json!("3")), ("connection_timeout", json!(3))] {
-        lab.record.facts.insert(name.to_owned(), value);
+        lab.record.details.facts.insert(name.to_owned(), value);
     }
     assert_eq!(said(&lab), expected("facts", 3, 3));
     lab.record.ssh_port = Some(2);
@@ -179,7 +179,7 @@ fn without_a_named_key() {
     assert_eq!(lab.credentials(), usual[..3]);
     lab.settings.agent = Some(false);
     assert_eq!(lab.credentials(), usual[1..3]);
-    lab.record.facts.insert("password".to_owned(), json!("fact"));
+    lab.record.details.facts.insert("password".to_owned(), json!("fact"));
     assert_eq!(lab.credentials(), ["found .ssh/id_ed25519", "found .ssh/id_rsa", "password fact"]);
 }
 
