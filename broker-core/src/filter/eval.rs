@@ -70,17 +70,25 @@ enum Scalar<'v> {
     Nested,
 }
 
+/// What a condition is looked at with, besides a record.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'c> {
+    pub(super) now: Timestamp,
+    /// Paths below the top level that lead to nothing in any record.
+    pub(super) missing: &'c [&'c Path],
+}
+
 /// Whether `condition` holds for `record`.
-pub(super) fn truth(condition: &Expr, record: &Map<String, Value>, now: Timestamp) -> Truth {
+pub(super) fn truth(condition: &Expr, record: &Map<String, Value>, context: Context<'_>) -> Truth {
     match condition {
-        Expr::All(members) => Truth::all(members.iter().map(|member| truth(member, record, now))),
-        Expr::Any(members) => Truth::any(members.iter().map(|member| truth(member, record, now))),
-        Expr::Not(inner) => truth(inner, record, now).negated(),
+        Expr::All(members) => Truth::all(members.iter().map(|member| truth(member, record, context))),
+        Expr::Any(members) => Truth::any(members.iter().map(|member| truth(member, record, context))),
+        Expr::Not(inner) => truth(inner, record, context).negated(),
         Expr::Compare { left, comparison: Comparison::Ne, right } => {
-            compare(left, Comparison::Eq, right, record, now).negated()
+            compare(left, Comparison::Eq, right, record, context.now).negated()
         }
-        Expr::Compare { left, comparison, right } => compare(left, *comparison, right, record, now),
-        Expr::OneOf { operand, list } => each_scalar(operand, record, now, &mut |found| match found {
+        Expr::Compare { left, comparison, right } => compare(left, *comparison, right, record, context.now),
+        Expr::OneOf { operand, list } => each_scalar(operand, record, context.now, &mut |found| match found {
             Some(found) => list.iter().any(|literal| equal(found, literal_scalar(literal))).into(),
             None => Truth::Unknown,
         }),
@@ -96,6 +104,8 @@ pub(super) fn truth(condition: &Expr, record: &Map<String, Value>, now: Timestam
                 None => Truth::Unknown,
             })
         }),
+        // A name that nobody uses is likely misspelt, and `!has(…)` of it would select everything.
+        Expr::Has(path) if context.missing.contains(&path) => Truth::Unknown,
         Expr::Has(path) => has(path, record).into(),
     }
 }

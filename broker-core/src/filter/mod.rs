@@ -21,7 +21,9 @@
 //!
 //! A comparison or test of a field that is missing or null is neither true nor false but unknown, its negation too, and
 //! only what is true is selected. So a record without a name is selected by no filter on `name`, `name != "x"` included;
-//! `has(name)` is always true or false. Beyond that:
+//! `has(name)` is always true or false. A path below the top level that leads to nothing in any record is most likely
+//! misspelt: of it `has` is unknown as well, so that `!has(_broker_args.worklfow)` does not select everything. Beyond
+//! that:
 //!
 //! - **Text** in quotes is compared as text. A compact `count=5` also finds the number 5.
 //! - **Numbers** are compared by value, also with text that spells a number. With other text they are unequal.

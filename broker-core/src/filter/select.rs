@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Filter;
 use super::error::{FilterError, FilterErrorKind, nearest};
-use super::eval::{Truth, has, has_time, names_below, position, truth};
+use super::eval::{Context, Truth, has, has_time, names_below, position, truth};
 use super::tree::{Comparison, Expr, Literal, Operand, Path, Segment, Stage};
 
 /// What a filter selects.
@@ -52,9 +52,9 @@ impl Display for Note {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRecordHas { path, nearest: Some(nearest) } => {
-                write!(out, "no record has `{path}`; did you mean `{nearest}`?")
+                write!(out, "no record has `{path}`, so it selects nothing; did you mean `{nearest}`?")
             }
-            Self::NoRecordHas { path, nearest: None } => write!(out, "no record has `{path}`"),
+            Self::NoRecordHas { path, nearest: None } => write!(out, "no record has `{path}`, so it selects nothing"),
             Self::TimeAndDuration { path } => {
                 write!(out, "`{path}` is a time; to compare how long ago it was write `age({path})`")
             }
@@ -92,11 +92,13 @@ impl Filter {
         if !records.is_empty() {
             self.check_fields(records, known_fields)?;
         }
+        let missing = self.missing(records);
+        let context = Context { now, missing: &missing };
         let mut indices: Vec<usize> = (0..records.len()).collect();
         for stage in &self.stages {
             match stage {
                 Stage::Keep(condition) => {
-                    indices.retain(|&index| truth(condition, records[index].borrow(), now) == Truth::True);
+                    indices.retain(|&index| truth(condition, records[index].borrow(), context) == Truth::True);
                 }
                 Stage::Position(at, place) => {
                     let Some(index) = position(indices.len(), *at) else {
@@ -108,7 +110,7 @@ impl Filter {
                 Stage::Slice { start, stop, step } => indices = slice(&indices, *start, *stop, *step),
             }
         }
-        Ok(Selection { indices, notes: if records.is_empty() { Vec::new() } else { self.notes(records) } })
+        Ok(Selection { indices, notes: self.notes(records, &missing) })
     }
 
     fn each_leaf<'f>(&'f self, mut visit: impl FnMut(&'f Expr)) {
@@ -151,18 +153,33 @@ impl Filter {
         Err(FilterError::new(kind, &self.text, path.place.0.clone()))
     }
 
-    fn notes<R: Borrow<Map<String, Value>>>(&self, records: &[R]) -> Vec<Note> {
+    /// The paths below the top level that lead to nothing in any of the records, if there are records.
+    fn missing<R: Borrow<Map<String, Value>>>(&self, records: &[R]) -> Vec<&Path> {
+        let mut missing = Vec::new();
+        self.each_leaf(|leaf| {
+            let is_missing = |path: &&Path| {
+                !path.below.is_empty()
+                    && !records.is_empty()
+                    && !records.iter().any(|record| has(path, record.borrow()))
+            };
+            missing.extend(leaf.fields().filter(is_missing));
+        });
+        missing
+    }
+
+    fn notes<R: Borrow<Map<String, Value>>>(&self, records: &[R], missing: &[&Path]) -> Vec<Note> {
         let mut notes = Vec::new();
+        if records.is_empty() {
+            return notes;
+        }
         let mut add = |note| {
             if !notes.contains(&note) {
                 notes.push(note);
             }
         };
         self.each_leaf(|leaf| {
-            for path in leaf.fields() {
-                if !path.below.is_empty() && !records.iter().any(|record| has(path, record.borrow())) {
-                    add(Note::NoRecordHas { path: path.to_string(), nearest: nearest_path(path, records) });
-                }
+            for path in leaf.fields().filter(|path| missing.contains(path)) {
+                add(Note::NoRecordHas { path: path.to_string(), nearest: nearest_path(path, records) });
             }
             for literal in leaf.literals() {
                 if let Literal::Number(number) = literal

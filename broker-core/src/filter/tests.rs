@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use regex_lite::Regex;
 use serde_json::{Map, Value, json};
 
-use super::eval::{Truth, truth};
+use super::eval::{Context, Truth, truth};
 use super::parser::{self, DEPTH_LIMIT};
 use super::tree::{
     Comparison, Expr, Literal, Needle, Number, Operand, Path, Pattern, Place, Segment, Stage, Text, TextTest,
@@ -124,6 +124,10 @@ fn selects_exactly() {
         ("!has(name)", &[1, 2, 5]),
         ("has(_broker_args.tower.inventory)", &[3]),
         ("!has(_broker_args.tower)", &[0, 1, 2, 4, 5, 6]),
+        ("!has(_broker_args.towr)", &[]),
+        ("!has(_broker_args.tower.inventroy)", &[]),
+        ("not has(disks[9].name)", &[]),
+        ("has(name) && !has(_broker_args.towr)", &[]),
         ("has(lease_until)", &[0]),
         ("size(tags) > 0", &[0, 2, 4]),
         ("size(tags) == 0", &[1]),
@@ -271,15 +275,15 @@ fn notes() {
         ("_broker_args.workflow == \"x\"", &[]),
         (
             "_broker_args.workflw == \"x\"",
-            &["no record has `_broker_args.workflw`; did you mean `_broker_args.workflow`?"],
+            &["no record has `_broker_args.workflw`, so it selects nothing; did you mean `_broker_args.workflow`?"],
         ),
         (
             "!has(_broker_args.tower.inventroy)",
-            &["no record has `_broker_args.tower.inventroy`; did you mean `_broker_args.tower.inventory`?"],
+            &["no record has `_broker_args.tower.inventroy`, so it selects nothing; did you mean `_broker_args.tower.inventory`?"],
         ),
-        ("disks.nme == \"x\"", &["no record has `disks.nme`; did you mean `disks.name`?"]),
-        ("disks[9].name == \"x\"", &["no record has `disks[9].name`"]),
-        ("name.first == \"x\" || name.first == \"y\"", &["no record has `name.first`"]),
+        ("disks.nme == \"x\"", &["no record has `disks.nme`, so it selects nothing; did you mean `disks.name`?"]),
+        ("disks[9].name == \"x\"", &["no record has `disks[9].name`, so it selects nothing"]),
+        ("name.first == \"x\" || name.first == \"y\"", &["no record has `name.first`, so it selects nothing"]),
         (
             "_broker_args.os_version == 9.10",
             &["`9.10` is compared as the number 9.1; quote it to compare it as text or version"],
@@ -559,6 +563,11 @@ fn well_placed(error: &FilterError) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// For a record that is looked at without others.
+fn alone() -> Context<'static> {
+    Context { now: now(), missing: &[] }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -598,7 +607,7 @@ proptest! {
 
     #[test]
     fn laws_of_three_values(a in any_condition(), b in any_condition(), c in any_condition(), record in any_record()) {
-        let is = |condition: &Expr| truth(condition, &record, now());
+        let is = |condition: &Expr| truth(condition, &record, alone());
         let both = |a: &Expr, b: &Expr| Expr::All(vec![a.clone(), b.clone()]);
         let either = |a: &Expr, b: &Expr| Expr::Any(vec![a.clone(), b.clone()]);
         let not = |a: &Expr| Expr::Not(Box::new(a.clone()));
@@ -620,14 +629,16 @@ proptest! {
         if !names.is_empty() {
             let mut poorer = record.clone();
             poorer.remove(*lost.get(&names));
-            let (before, after) = (truth(&condition, &record, now()), truth(&condition, &poorer, now()));
+            let (before, after) = (truth(&condition, &record, alone()), truth(&condition, &poorer, alone()));
             prop_assert!(after == before || after == Truth::Unknown, "{}: {:?}, {:?}", condition, before, after);
         }
-        prop_assert_eq!(truth(&condition, &Record::new(), now()), Truth::Unknown);
+        prop_assert_eq!(truth(&condition, &Record::new(), alone()), Truth::Unknown);
     }
 
     #[test]
-    fn has_is_never_unknown(path in any_path(), record in any_record()) {
-        prop_assert_ne!(truth(&Expr::Has(path), &record, now()), Truth::Unknown);
+    fn has_is_unknown_of_what_nobody_has_below_the_top(path in any_path(), record in any_record()) {
+        prop_assert_ne!(truth(&Expr::Has(path.clone()), &record, alone()), Truth::Unknown);
+        let context = Context { missing: &[&path], ..alone() };
+        prop_assert_eq!(truth(&Expr::Has(path.clone()), &record, context), Truth::Unknown);
     }
 }

@@ -87,6 +87,8 @@ fn a_selection_never_widens() {
         ("!(name =~ '^test')", vec![0, 1, 2, 4]),
         ("has(name)", vec![0, 1, 2, 4, 5]),
         ("!has(name)", vec![3]),
+        ("!has(_broker_args.flavor)", vec![1, 2, 3, 4, 5]),
+        ("!has(_broker_args.flavour)", vec![]),
         ("number in [1, 3]", vec![1, 3]),
         ("@inv.name == 'web'", vec![0]),
         ("@inv[-1]", vec![5]),
