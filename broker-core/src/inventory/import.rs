@@ -21,6 +21,9 @@ use crate::id::HostId;
 use crate::yaml;
 
 const FILE: &str = "inventory.yaml";
+/// The file as it was when it was imported last. It goes on listing hosts that have been checked in since: the copy tells
+/// them from new ones.
+pub(super) const COPY: &str = "inventory.imported.yaml";
 /// What the Python tool creates while it reads or writes its inventory. One that was killed leaves it behind for good.
 const FOREIGN_LOCK: &str = "inventory.yaml.lock";
 const FOREIGN_LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,11 +64,40 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     Ok(Stamp { bytes: found.len(), modified: format!("{}.{:09}", found.mtime(), found.mtime_nsec()) })
 }
 
-/// The entries of the Python tool's inventory as hosts without numbers, and the state of the file. `None` without one.
-pub(super) fn read(dir: &Path, now: Timestamp) -> Result<Option<(Vec<HostRecord>, Stamp)>, InventoryError> {
+/// The Python tool's inventory.
+pub(super) struct Source {
+    /// Its entries, as hosts without numbers.
+    pub(super) drafts: Vec<HostRecord>,
+    pub(super) stamp: Stamp,
+    text: String,
+}
+
+impl Source {
+    /// What goes into the [`COPY`].
+    pub(super) fn copy(&self) -> String {
+        format!("{}\n{}", copied(&self.stamp), self.text)
+    }
+}
+
+/// The first line of a copy.
+fn copied(stamp: &Stamp) -> String {
+    format!("# {FILE} as it was imported: {} bytes, changed {}", stamp.bytes, stamp.modified)
+}
+
+/// The entries that were imported last. None where that cannot be told.
+pub(super) fn imported_before(dir: &Path, stamp: Option<&Stamp>, now: Timestamp) -> Vec<HostRecord> {
+    let path = dir.join(COPY);
+    let Some(stamp) = stamp else { return Vec::new() };
+    let Ok(text) = fs::read_to_string(&path) else { return Vec::new() };
+    let is_of_that_import = text.lines().next() == Some(&copied(stamp));
+    if is_of_that_import { parse(&path, &text, now).unwrap_or_default() } else { Vec::new() }
+}
+
+/// The Python tool's inventory. `None` without one.
+pub(super) fn read(dir: &Path, now: Timestamp) -> Result<Option<Source>, InventoryError> {
     let path = dir.join(FILE);
     match read_quiet(&path, &dir.join(FOREIGN_LOCK)) {
-        Ok((text, stamp)) => Ok(Some((parse(&path, &text, now)?, stamp))),
+        Ok((text, stamp)) => Ok(Some(Source { drafts: parse(&path, &text, now)?, stamp, text })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(InventoryError::Import { path, reason: "it is not UTF-8 text".to_owned() })
@@ -160,15 +192,29 @@ fn to_record(mut entry: Args, now: Timestamp) -> HostRecord {
     }
 }
 
-/// Those of `drafts` that are not `present` yet. Each host that is present answers for one draft, so that two entries
-/// which look alike stay two.
-pub(super) fn new_ones(present: &[Arc<HostRecord>], drafts: Vec<HostRecord>) -> Vec<HostRecord> {
+/// Those of `drafts` that are neither `present` nor were imported `before`. Each host that is present, and each entry that
+/// was imported, answers for one draft, so that two entries which look alike stay two.
+pub(super) fn new_ones(
+    present: &[Arc<HostRecord>],
+    mut before: Vec<HostRecord>,
+    drafts: Vec<HostRecord>,
+) -> Vec<HostRecord> {
     let mut present: VecDeque<&HostRecord> = present.iter().map(AsRef::as_ref).collect();
     let mut is_new = |draft: &HostRecord| {
-        let found = present.iter().position(|host| are_the_same(host, draft));
-        found.and_then(|index| present.remove(index)).is_none()
+        let held = present.iter().position(|host| are_the_same(host, draft)).map(|index| present.remove(index));
+        let known = before.iter().position(|entry| are_equal(entry, draft)).map(|index| before.swap_remove(index));
+        held.is_none() && known.is_none()
     };
     drafts.into_iter().filter(|draft| is_new(draft)).collect()
+}
+
+/// Whether two entries say the same. A host of the same name that was checked out anew says something else.
+fn are_equal(one: &HostRecord, other: &HostRecord) -> bool {
+    let words = |record: &HostRecord| {
+        let HostRecord { name, hostname, address, provider, instance, .. } = record.clone();
+        (name, hostname, address, provider, instance)
+    };
+    words(one) == words(other) && one.details == other.details
 }
 
 /// Whether two records mean the same host: at the same place, by name and hostname as far as both have them. Hosts

@@ -15,7 +15,7 @@ use super::{HostRecord, InventoryError, Snapshot};
 const JOURNAL: &str = "inventory.jsonl";
 const LOCK: &str = "inventory.lock";
 const DAMAGED: &str = "inventory.damaged.jsonl";
-/// Compaction writes here first. What a killed process leaves is overwritten.
+/// A file that is replaced is written here first. What a killed process leaves is overwritten.
 const NEXT: &str = "inventory.jsonl.new";
 
 /// How many bytes are read at first from the end of a journal.
@@ -227,16 +227,27 @@ impl Store {
     /// Begins a journal, with what the Python tool's inventory holds.
     fn create(&self) -> Result<(), InventoryError> {
         let now = (self.clock)();
-        let (drafts, stamp) = import::read(&self.dir, now)?.unzip();
-        let mut contents = Contents::new(Header::new(stamp), true);
-        contents.add(drafts.unwrap_or_default(), now, &mut Vec::new())?;
-        self.replace(&contents.compact_text())?;
+        let Some(source) = import::read(&self.dir, now)? else {
+            self.replace(JOURNAL, &Contents::new(Header::new(None), true).compact_text())?;
+            return Ok(());
+        };
+        let mut contents = Contents::new(Header::new(Some(source.stamp.clone())), true);
+        contents.add(source.drafts.clone(), now, &mut Vec::new())?;
+        self.replace(JOURNAL, &contents.compact_text())?;
+        self.keep_imported(&source);
         Ok(())
     }
 
-    /// Puts the journal in the place of what is there: all or nothing, also when the machine goes down.
-    fn replace(&self, text: &[u8]) -> Result<File, InventoryError> {
-        let (next, path) = (self.dir.join(NEXT), self.journal());
+    /// After the journal: a copy that is not of the import which the journal tells of counts for nothing.
+    fn keep_imported(&self, source: &import::Source) {
+        if let Err(error) = self.replace(import::COPY, source.copy().as_bytes()) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot keep a copy of what was imported");
+        }
+    }
+
+    /// Puts a file in the place of what is there: all or nothing, also when the machine goes down.
+    fn replace(&self, name: &str, text: &[u8]) -> Result<File, InventoryError> {
+        let (next, path) = (self.dir.join(NEXT), self.dir.join(name));
         let written =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&next).and_then(
                 |mut file| {
@@ -262,7 +273,7 @@ impl Store {
             self.keep_damaged(known.contents.damaged())?;
         }
         let text = known.contents.compact_text();
-        known.file = self.replace(&text)?;
+        known.file = self.replace(JOURNAL, &text)?;
         known.contents.forget_dead();
         (known.offset, known.fingerprint) = (0, Vec::new());
         known.advance(&text);
@@ -399,17 +410,18 @@ impl Transaction<'_> {
         self.know_all()?;
         let Self { store, mut known, _lock: lock, .. } = self;
         let now = (store.clock)();
-        let Some((drafts, stamp)) = import::read(&store.dir, now)? else {
+        let Some(source) = import::read(&store.dir, now)? else {
             return Err(import::missing(&store.dir));
         };
-        let present = known.contents.living();
-        let total = drafts.len();
-        let added = known.contents.add(import::new_ones(&present, drafts), now, &mut Vec::new())?;
-        known.contents.header.imported = Some(stamp);
+        let before = import::imported_before(&store.dir, known.contents.header.imported.as_ref(), now);
+        let new = import::new_ones(&known.contents.living(), before, source.drafts.clone());
+        let added = known.contents.add(new, now, &mut Vec::new())?;
+        known.contents.header.imported = Some(source.stamp.clone());
         // What is known of the new hosts is forgotten again: read back they are as everybody else sees them.
         store.rewrite(&mut known)?;
+        store.keep_imported(&source);
         drop(lock);
-        Ok(Imported { known: total - added.len(), added })
+        Ok(Imported { known: source.drafts.len() - added.len(), added })
     }
 }
 

@@ -147,6 +147,38 @@ fn a_merge_adds_what_is_new_and_nothing_else() {
 }
 
 #[test]
+fn a_merge_brings_back_nothing_that_was_released() {
+    let dir = with(SEED);
+    let file = dir.path().join("inventory.yaml");
+    let inventory = Inventory::open(dir.path());
+    let release = |record: &HostRecord| {
+        wait(inventory.update(HostRecord { state: HostState::Gone, ..record.clone() })).unwrap();
+    };
+    release(&wait(inventory.load()).unwrap().records[0]);
+    fs::write(&file, format!("{SEED}- {{_broker_provider: Test, hostname: new}}\n")).unwrap();
+    let merged = wait(inventory.import()).unwrap();
+    assert_eq!((merged.added.len(), merged.known), (1, 2));
+    assert_eq!(merged.added[0].hostname.as_deref(), Some("new"));
+    assert_eq!(numbers(&read(dir.path()).unwrap()), [1, 2]);
+
+    // What was imported by a merge is known to the next one.
+    release(&merged.added[0]);
+    let again = wait(Inventory::open(dir.path()).import()).unwrap();
+    assert_eq!((again.added.len(), again.known), (0, 3));
+
+    // Checked out anew by the Python tool it says something else of itself.
+    let anew = SEED.replace("size: 0123", "size: 0124");
+    assert_ne!(anew, SEED);
+    release(&read(dir.path()).unwrap().records[0]);
+    fs::write(&file, &anew).unwrap();
+    assert_eq!(wait(inventory.import()).unwrap().added.len(), 1);
+
+    // A copy of another import proves nothing.
+    fs::write(dir.path().join("inventory.imported.yaml"), SEED).unwrap();
+    assert_eq!(wait(inventory.import()).unwrap().added.len(), 1);
+}
+
+#[test]
 fn a_file_that_comes_later_is_not_imported_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let inventory = Inventory::open(dir.path());
