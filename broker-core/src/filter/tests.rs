@@ -279,7 +279,9 @@ fn notes() {
         ),
         (
             "!has(_broker_args.tower.inventroy)",
-            &["no record has `_broker_args.tower.inventroy`, so it selects nothing; did you mean `_broker_args.tower.inventory`?"],
+            &[
+                "no record has `_broker_args.tower.inventroy`, so it selects nothing; did you mean `_broker_args.tower.inventory`?",
+            ],
         ),
         ("disks.nme == \"x\"", &["no record has `disks.nme`, so it selects nothing; did you mean `disks.name`?"]),
         ("disks[9].name == \"x\"", &["no record has `disks[9].name`, so it selects nothing"]),

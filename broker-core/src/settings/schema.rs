@@ -8,6 +8,7 @@ use super::layers::Tree;
 use super::value::Setting;
 use crate::args::ArgValue;
 use crate::names::closest;
+use crate::secrets::is_secret_name;
 
 /// Settings with their sections and defaults. Those at the top have no section; an empty default is none.
 const SETTINGS: &[(&str, &str, &str)] = &[
@@ -44,7 +45,10 @@ const SETTINGS: &[(&str, &str, &str)] = &[
 const MAPPINGS: &[&str] = &["inventory_fields", "nicks", "provider_labels"];
 
 /// Settings of the Python tool that mean nothing here.
-const IGNORED: &[&str] = &["_version", "SCENARIO_IMPORT", "debug"];
+const IGNORED: &[&str] = &["_version", "SCENARIO_IMPORT", "debug", INVENTORY_FILE];
+
+/// Where the Python tool of version 0.2 has its inventory. Here it is always in the Broker directory.
+const INVENTORY_FILE: &str = "inventory_file";
 
 /// Providers that settings may be about, whether or not the program has them.
 const PROVIDERS: &[&str] = &["AnsibleTower", "Beaker", "Container", "Foreman", "OpenStack", "TestProvider"];
@@ -161,6 +165,7 @@ pub(super) fn normalize(layer: Tree, names: &Names) -> Result<Tree, SettingsErro
     let mut entries: IndexMap<String, Tree> = all.into_iter().map(|(name, (_, tree))| (name, tree)).collect();
     if !old_ssh.is_empty() || entries.contains_key("ssh") {
         let ssh = entries.entry("ssh".to_owned()).or_insert_with(Tree::empty);
+        none_is_null(ssh);
         if let Some(ssh) = ssh.entries_mut() {
             // The Python tool's own migration wrote the port under this name.
             if let Some(port) = ssh.shift_remove("ssh_port") {
@@ -169,6 +174,7 @@ pub(super) fn normalize(layer: Tree, names: &Names) -> Result<Tree, SettingsErro
             for (name, tree) in old_ssh {
                 ssh.entry(name).or_insert(tree);
             }
+            ssh.iter_mut().for_each(|(name, tree)| clear_placeholder(name, tree));
         }
     }
     for (section, key, _) in SETTINGS.iter().filter(|(section, _, default)| !section.is_empty() && !default.is_empty())
@@ -183,8 +189,31 @@ pub(super) fn normalize(layer: Tree, names: &Names) -> Result<Tree, SettingsErro
         if let Some(instances) = tree.entries_mut().and_then(|section| section.get_mut("instances")) {
             normalize_instances(name, instances)?;
         }
+        none_is_null(tree);
     }
     Ok(Tree::Map { entries, origin })
+}
+
+/// Files that were written by hand for the Python tool say `None` for null, its own example among them.
+fn none_is_null(tree: &mut Tree) {
+    match tree {
+        Tree::Leaf { value, .. } if *value == ArgValue::Plain("None".to_owned()) => {
+            *value = ArgValue::Plain("null".to_owned());
+        }
+        Tree::Leaf { .. } => {}
+        Tree::Map { entries, .. } => entries.values_mut().for_each(none_is_null),
+    }
+}
+
+/// The examples that people's files began as have `"<port>"` where something is to be filled in. Whoever uses no SSH has
+/// left it there. A secret may look like anything.
+fn clear_placeholder(name: &str, tree: &mut Tree) {
+    if let Tree::Leaf { value, .. } = tree
+        && value.as_str().is_some_and(|text| text.starts_with('<') && text.ends_with('>'))
+        && !is_secret_name(name)
+    {
+        *value = ArgValue::Plain("null".to_owned());
+    }
 }
 
 /// Older files have a list of mappings with one name each.
@@ -217,6 +246,9 @@ pub(super) fn warnings(merged: &Tree, names: &Names) -> Vec<String> {
             warnings.push(warning(name, tree, closest(name, names.iter()).map(str::to_owned)));
             continue;
         }
+        if name == INVENTORY_FILE {
+            warnings.extend(elsewhere(tree));
+        }
         if keys_of(name).next().is_some() {
             warnings.extend(warnings_in(tree, name, name));
         } else if is_section(name) {
@@ -230,6 +262,18 @@ pub(super) fn warnings(merged: &Tree, names: &Names) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// What to say about an inventory that is somewhere else.
+fn elsewhere(tree: &Tree) -> Option<String> {
+    const NAME: &str = "inventory.yaml";
+    let value = tree.to_value();
+    let file = value.as_str().filter(|file| *file != NAME)?;
+    let origin = tree.origin();
+    Some(format!(
+        "setting `{INVENTORY_FILE}` ({origin}) counts for nothing: to import `{file}`, copy it to `{NAME}` in the Broker directory \
+         and run `broker inventory --import`"
+    ))
 }
 
 /// What to say about the keys of what is a section of Broker's own, wherever it stands.

@@ -716,6 +716,48 @@ fn a_file_is_named_in_errors() {
     assert_eq!(error.to_string(), format!("cannot read settings file `{shown}`"));
 }
 
+/// As people have it who never filled in what they do not use.
+#[test]
+fn files_that_began_as_the_python_tools_example() {
+    let file = "\
+debug: False
+inventory_file: inventory.yaml
+host_username: <username>
+host_password: <password>
+host_ssh_port: <port>
+host_ssh_key_filename: </path/to/the/ssh-key>
+logging:
+  console_level: info
+Container:
+  instances:
+    - docker:
+        host_username: <username>
+        host_password: <plain text password>
+        host_port: None
+        network: None
+        default: True
+    - remote:
+        host: <remote hostname>
+  auto_map_ports: False
+nicks:
+  rhel9: {workflow: deploy-rhel, notes: None}
+";
+    let loaded = load(file, &[]).unwrap();
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let settings = loaded.settings;
+    let ssh = settings.ssh().unwrap();
+    assert_eq!((ssh.host_username, ssh.host_ssh_port, ssh.host_ssh_key_filename), (None, None, None));
+    assert_eq!(ssh.host_password.unwrap().expose(), "<password>", "who knows");
+    let provider = settings.provider("Container", None).unwrap();
+    assert_eq!(provider.instance.as_deref(), Some("docker"));
+    assert_eq!((provider.number::<u16>("host_port"), provider.list("network")), (Ok(None), Ok(vec![])));
+    assert_eq!(settings.nick("rhel9").unwrap()["notes"].as_str(), Some("None"), "arguments are people's own");
+
+    let moved = load("inventory_file: ~/hosts/inventory.yaml", &[]).unwrap();
+    let [warning] = moved.warnings.as_slice() else { panic!("{:?}", moved.warnings) };
+    assert!(warning.contains("`~/hosts/inventory.yaml`") && warning.contains("--import"), "{warning}");
+}
+
 /// The example that people copy, as it is and with everything in it.
 #[test]
 fn the_example() {
