@@ -111,9 +111,7 @@ fn bench(workspace: &Workspace, name: Option<&str>, quick: bool) -> Result {
     shell::run(
         workspace
             .cargo()
-            .args(["bench", "-p", "broker-tests", "--bench", "broker"])
-            .args(shell::FEATURES)
-            .arg("--")
+            .args(["run", "--release", "-p", "broker-benches", "--features", "russh", "--"])
             .args(name)
             .args(quick),
     )

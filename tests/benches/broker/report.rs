@@ -97,9 +97,7 @@ impl Bench {
             );
         }
         let own = std::env::current_exe()?;
-        // This program is in `release/deps`.
-        let directory = own.ancestors().nth(2).unwrap_or(Path::new("."));
-        let broker = directory.join("broker");
+        let broker = own.with_file_name("broker");
         if !broker.is_file() {
             let missing = broker.display();
             return Err(format!("there is no `{missing}`: run `cargo build --release --bin broker` first").into());
