@@ -136,7 +136,8 @@ pub trait Provider: Send + Sync {
     async fn find(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError>;
 
     /// How long after a call was cut off what it asked for may still come to be. What a broken checkout of this host left
-    /// behind is looked for until then.
+    /// behind is looked for until then; whoever made it waits for a few seconds of that, and leaves the rest to an entry in
+    /// the inventory.
     fn settle_time(&self, host: &HostRecord) -> Duration {
         let _unused = host;
         Duration::from_secs(5)

@@ -76,6 +76,8 @@ impl ContainerProvider {
             }
             Err(error) => return Err(self.undo(&made, error).await),
         }
+        // The container that is noted is no longer the only one there can be.
+        order.made(json!({})).await?;
         let made = self.make(engine, order, spec).await?;
         match self.bring_up(&made, order, spec).await {
             Ok(took) => Ok((made, took)),
