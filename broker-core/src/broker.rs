@@ -97,18 +97,7 @@ impl Broker {
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
         let batch = self.plan::<HostGuard>(request).await?;
         let (hosts, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
-        let mut guards = HostGuards::default();
-        let mut broken = None;
-        for typed in join_all(hosts.into_iter().map(|guard| self.as_its_type(guard))).await {
-            match typed {
-                Ok(guard) => guards.push(guard),
-                Err(error) => broken = broken.or(Some(error)),
-            }
-        }
-        if let Some(error) = broken {
-            // The others go with their guards.
-            return Err(error);
-        }
+        let guards = self.as_their_types(hosts).await?;
         if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
     }
 
@@ -155,7 +144,19 @@ impl Broker {
             }
         }
         if broken.is_none() && failures.is_empty() {
-            return Ok(all);
+            let typing = all.into_iter().map(async |(name, guards)| (name, self.as_their_types(guards).await));
+            all = IndexMap::new();
+            for (name, typed) in join_all(typing).await {
+                match typed {
+                    Ok(guards) => {
+                        all.insert(name, guards);
+                    }
+                    Err(error) => broken = broken.or(Some(error)),
+                }
+            }
+            if broken.is_none() {
+                return Ok(all);
+            }
         }
         for released in join_all(all.into_values().map(HostGuards::checkin)).await {
             if let Err(error) = released {
@@ -186,7 +187,22 @@ impl Broker {
         }
     }
 
-    /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup).
+    /// As [`as_its_type`](Self::as_its_type), for several hosts: all of them, or none is left.
+    async fn as_their_types(&self, hosts: impl IntoIterator<Item = HostGuard>) -> Result<HostGuards> {
+        let mut guards = HostGuards::default();
+        let mut broken = None;
+        for typed in join_all(hosts.into_iter().map(|guard| self.as_its_type(guard))).await {
+            match typed {
+                Ok(guard) => guards.push(guard),
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        // The others go with their guards.
+        broken.map_or(Ok(guards), Err)
+    }
+
+    /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup). Of a host that its provider
+    /// says to be of another type that one's setup has run before, and its teardown runs after the caller's.
     ///
     /// # Errors
     ///
