@@ -36,7 +36,6 @@ use broker_core::provider::{
     ProviderFactory, ProviderInfo, Query, Scope, Table,
 };
 use broker_core::session::{Access, SessionError, SessionErrorKind};
-use futures_util::StreamExt;
 use parking_lot::Mutex;
 
 pub use crate::builder::{ContainerRequest, PullPolicy};
@@ -276,9 +275,11 @@ impl Provider for ContainerProvider {
             ..LogsOptions::default()
         };
         let mut pieces = std::pin::pin!(target.engine.patient.logs(&target.id, Some(options)));
+        // What is not followed is there already, and comes at once.
+        let silence = if request.follow { Duration::MAX } else { target.engine.timeout() };
         loop {
             let piece = tokio::select! {
-                piece = pieces.next() => piece,
+                piece = target.engine.piece(&mut pieces, silence) => piece,
                 () = request.output.closed() => return Ok(()),
             };
             match piece {

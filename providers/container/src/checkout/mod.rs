@@ -27,6 +27,7 @@ use crate::engine::error::{answer, was_refused};
 use crate::network;
 use crate::request::{Contents, PutFile, Spec};
 use crate::session::Target;
+use crate::session::files::Pulse;
 use broker_core::session::archive::{self, Entry, Kind, Ownership};
 
 /// After which pauses a container is made again whose group's network other processes make or remove at the moment.
@@ -247,9 +248,15 @@ async fn put_files(target: &Target, files: &[PutFile]) -> Result<(), ProviderErr
         no_overwrite_dir_non_dir: Some("1".to_owned()),
         ..Default::default()
     };
-    let body = bollard::body_try_stream(archive_of(files.to_vec()));
+    let pulse = Arc::new(Pulse::default());
+    let beating = Arc::clone(&pulse);
+    let body = bollard::body_try_stream(archive_of(files.to_vec()).inspect(move |_| beating.beat()));
     let sending = target.engine.patient.upload_to_container(&target.id, Some(options), body);
-    sending.await.map_err(|error| {
+    let sent = tokio::select! {
+        sent = sending => sent,
+        () = pulse.stalled(target.engine.timeout()) => Err(ApiError::RequestTimeoutError),
+    };
+    sent.map_err(|error| {
         let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.to)).collect();
         let doing = format!("could not put {} into container `{}`", names.join(", "), target.label);
         target.engine.failed(&doing, &error)
