@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -79,19 +79,22 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn docker() -> Self {
-        Self::at("/var/run/docker.sock", false)
+        Self::at(&["/var/run/docker.sock".into(), "/run/docker.sock".into()], false)
     }
 
+    /// An ordinary user's engine, where they have one.
     pub(crate) fn podman() -> Self {
-        Self::at("/run/podman/podman.sock", true)
+        let own = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("podman/podman.sock"));
+        let sockets: Vec<PathBuf> = own.into_iter().chain(["/run/podman/podman.sock".into()]).collect();
+        Self::at(&sockets, true)
     }
 
-    fn at(socket: &str, podman: bool) -> Self {
-        if let Err(error) = UnixStream::connect(socket) {
+    fn at(sockets: &[PathBuf], podman: bool) -> Self {
+        let Some(socket) = sockets.iter().find(|socket| UnixStream::connect(socket).is_ok()) else {
             let name = if podman { "Podman" } else { "Docker" };
-            panic!("this test needs {name}, and nothing answers at {socket}: {error}");
-        }
-        Self::through(socket, podman)
+            panic!("this test needs {name}, and nothing answers at {sockets:?}");
+        };
+        Self::through(socket.to_str().unwrap(), podman)
     }
 
     /// The same engine behind another socket.
