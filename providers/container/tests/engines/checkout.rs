@@ -276,7 +276,10 @@ async fn modes_take_the_place_of_networks(lab: Lab) {
         let interfaces = lab.line(&host, "ls /sys/class/net | tr '\\n' ' '").await;
         match mode {
             "none" => assert_eq!(interfaces, "lo "),
-            "host" => assert_eq!(lab.line(&host, "cat /proc/sys/kernel/hostname").await.is_empty(), false),
+            "host" => {
+                let id = host.details.facts["container"].as_str().unwrap();
+                assert_eq!(lab.ask(&format!("/containers/{id}/json")).1["HostConfig"]["NetworkMode"], "host");
+            }
             _ => assert!(interfaces.contains("eth0"), "{mode}: {interfaces}"),
         }
         lab.provider.release(&host).await.unwrap();
