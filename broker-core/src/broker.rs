@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::builder::Builder;
 use crate::context::{Core, Instance, Progress, Step};
-use crate::engine::{self, Released, Terms, Unfinished};
+use crate::engine::{self, Released, Terms, Undone, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
 use crate::filter::Filter;
 use crate::guard::{HostGuard, HostGuards, HostType};
@@ -97,18 +97,7 @@ impl Broker {
     pub async fn checkout_many(&self, request: HostRequest) -> Result<HostGuards> {
         let batch = self.plan::<HostGuard>(request).await?;
         let (hosts, failures) = split(self.make(batch, self.core.stop.child_token()).await?);
-        let mut guards = HostGuards::default();
-        let mut broken = None;
-        for typed in join_all(hosts.into_iter().map(|guard| self.as_its_type(guard))).await {
-            match typed {
-                Ok(guard) => guards.push(guard),
-                Err(error) => broken = broken.or(Some(error)),
-            }
-        }
-        if let Some(error) = broken {
-            // The others go with their guards.
-            return Err(error);
-        }
+        let guards = self.as_their_types(hosts).await?;
         if failures.is_empty() { Ok(guards) } else { Err(CheckoutError::new(guards, failures).into()) }
     }
 
@@ -155,7 +144,19 @@ impl Broker {
             }
         }
         if broken.is_none() && failures.is_empty() {
-            return Ok(all);
+            let typing = all.into_iter().map(async |(name, guards)| (name, self.as_their_types(guards).await));
+            all = IndexMap::new();
+            for (name, typed) in join_all(typing).await {
+                match typed {
+                    Ok(guards) => {
+                        all.insert(name, guards);
+                    }
+                    Err(error) => broken = broken.or(Some(error)),
+                }
+            }
+            if broken.is_none() {
+                return Ok(all);
+            }
         }
         for released in join_all(all.into_values().map(HostGuards::checkin)).await {
             if let Err(error) = released {
@@ -186,7 +187,22 @@ impl Broker {
         }
     }
 
-    /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup).
+    /// As [`as_its_type`](Self::as_its_type), for several hosts: all of them, or none is left.
+    async fn as_their_types(&self, hosts: impl IntoIterator<Item = HostGuard>) -> Result<HostGuards> {
+        let mut guards = HostGuards::default();
+        let mut broken = None;
+        for typed in join_all(hosts.into_iter().map(|guard| self.as_its_type(guard))).await {
+            match typed {
+                Ok(guard) => guards.push(guard),
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        // The others go with their guards.
+        broken.map_or(Ok(guards), Err)
+    }
+
+    /// Checks one host out as a type of the caller's, and runs its [`setup`](HostType::setup). Of a host that its provider
+    /// says to be of another type that one's setup has run before, and its teardown runs after the caller's.
     ///
     /// # Errors
     ///
@@ -885,7 +901,7 @@ pub(crate) async fn make_one<H: Hold>(
             let leftover = match (error.may_exist(), H::HOLDING) {
                 (false, _) => Leftover::None,
                 // Nobody is there to look at what a test has left behind.
-                (true, Holding::Guarded) => Leftover::Look { settled: Duration::ZERO },
+                (true, Holding::Guarded) => Leftover::Look,
                 (true, Holding::Kept) => Leftover::Keep,
             };
             Err(give_up(core, batch, record, error.into(), leftover).await)
@@ -894,10 +910,7 @@ pub(crate) async fn make_one<H: Hold>(
             record.absorb(facts);
             Err(give_up(core, batch, record, error.into(), Leftover::Made).await)
         }
-        Err(Asked::CutOff(error)) => {
-            let settled = batch.provider.settle_time(&record);
-            Err(give_up(core, batch, record, error.into(), Leftover::Look { settled }).await)
-        }
+        Err(Asked::CutOff(error)) => Err(give_up(core, batch, record, error.into(), Leftover::Look).await),
     }
 }
 
@@ -953,17 +966,21 @@ async fn run_action(core: Arc<Core>, batch: Batch<Host>, cancel: CancellationTok
     limit.bound(&cancel, prepared).await.map_err(wrap)?;
     let error = match ask(&core, &order, limit, batch.provider.execute(&order)).await {
         Ok(execution) => return Ok(execution),
-        Err(Asked::Failed(error)) => return Err(wrap(error)),
         Err(Asked::TooLate(error, _)) => return Err(wrap(error)),
-        Err(Asked::CutOff(error)) => error,
+        Err(Asked::Failed(error)) if !error.may_exist() => return Err(wrap(error)),
+        Err(Asked::Failed(error) | Asked::CutOff(error)) => error,
     };
     let undone = async {
         let endpoint = engine::caught(batch.provider.endpoint()).await?;
         let record = draft(&order, &batch, &endpoint, &owner);
-        engine::undo(batch.provider.as_ref(), &record, batch.provider.settle_time(&record)).await
+        engine::undo(batch.provider.as_ref(), &record, Duration::ZERO, engine::PATIENCE).await
     };
     match tokio::time::timeout(engine::undo_limit(batch.provider.as_ref()), undone).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(Undone::Released | Undone::Nothing)) => {}
+        Ok(Ok(Undone::Awaited(left))) => {
+            let left = awaited(left);
+            tracing::warn!(id = %order.id, left, "the action was cut off; `broker reap --unknown` finds what it leaves");
+        }
         Ok(Err(error)) => {
             tracing::warn!(id = %order.id, error = crate::error_chain(&error), "what the action left could not be released");
         }
@@ -1039,8 +1056,8 @@ enum Leftover {
     None,
     /// The record says what it is: release that.
     Made,
-    /// Look for it, and release it. It may come to be until this time has passed.
-    Look { settled: Duration },
+    /// Look for it, and release it. It may still come to be.
+    Look,
     /// Leave it for its user to look at and check in.
     Keep,
 }
@@ -1057,17 +1074,19 @@ async fn give_up<H: Hold>(
     let provider = batch.provider.as_ref();
     let undo = async {
         match leftover {
-            Leftover::None | Leftover::Keep => Ok(false),
-            Leftover::Made => engine::caught(provider.release(&record)).await.map(|()| true),
-            Leftover::Look { settled } => engine::undo(provider, &record, settled).await,
+            Leftover::None | Leftover::Keep => Ok(Undone::Nothing),
+            Leftover::Made => engine::caught(provider.release(&record)).await.map(|()| Undone::Released),
+            Leftover::Look => engine::undo(provider, &record, Duration::ZERO, engine::PATIENCE).await,
         }
     };
     let undone = tokio::time::timeout(engine::undo_limit(provider), undo).await;
     let (is_kept, done) = match (leftover, undone) {
         (Leftover::None, _) => (false, None),
         (Leftover::Keep, _) => (true, None),
-        (_, Ok(Ok(true))) => (false, Some("what was made for it is released".to_owned())),
-        (_, Ok(Ok(false))) => (false, Some("nothing was left of it".to_owned())),
+        (_, Ok(Ok(Undone::Released))) => (false, Some("what was made for it is released".to_owned())),
+        (_, Ok(Ok(Undone::Nothing))) => (false, Some("nothing was left of it".to_owned())),
+        // Whoever looks next, when its time has passed, knows.
+        (_, Ok(Ok(Undone::Awaited(left)))) => (true, Some(awaited(left))),
         (_, Ok(Err(error))) => (true, Some(format!("undoing it failed: {}", crate::error_chain(&error)))),
         (_, Err(_)) => (true, Some("undoing it took too long".to_owned())),
     };
@@ -1081,6 +1100,12 @@ async fn give_up<H: Hold>(
     engine::settle(core, HostRecord { state, error: Some(error), ..record }).await;
     let source = Box::new(cause);
     CheckoutFailure { id, number, is_kept, done, wanted: batch.resolved.wanted.clone(), source }
+}
+
+/// What to say of a host that is not there, and may yet be.
+fn awaited(left: Duration) -> String {
+    let seconds = Duration::from_secs(left.as_secs().saturating_add(1));
+    format!("there is nothing of it so far, and it may still come to be for {}", crate::duration::format(seconds))
 }
 
 /// What an order of a host that is in the journal leads to.

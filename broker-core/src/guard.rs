@@ -4,9 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use crate::engine::held::{self, Held, Teardown};
@@ -96,6 +98,21 @@ pub(crate) fn special<T: HostType>() -> MakeSpecial {
     })
 }
 
+/// One teardown, and then what was there before it, whatever came of the one.
+fn both(first: Teardown, then: Option<Teardown>) -> Teardown {
+    let Some(then) = then else { return first };
+    Box::new(move || {
+        Box::pin(async move {
+            let torn_down = AssertUnwindSafe(async { first().await }).catch_unwind().await;
+            let then = then().await;
+            match torn_down {
+                Ok(torn_down) => torn_down.and(then),
+                Err(panic) => resume_unwind(panic),
+            }
+        })
+    })
+}
+
 /// Owns a checked-out host. Dropping it tears the host down and checks it in, also when a test panics.
 ///
 /// The drop waits until the host is released, for a minute at the most, and for no more than that however many guards
@@ -123,10 +140,13 @@ impl HostGuard {
         let (id, pid) = (self.id, self.pid);
         if let Some(held) = held::get(id) {
             let (typed, host) = (Arc::clone(&typed), host.clone());
-            *held.teardown.lock() = Some(Box::new(move || Box::pin(async move { typed.teardown(&host).await })));
+            let mut teardown = held.teardown.lock();
+            *teardown =
+                Some(both(Box::new(move || Box::pin(async move { typed.teardown(&host).await })), teardown.take()));
         }
+        let special = self.special.clone();
         self.disarm();
-        HostGuard { id, host, typed, special: None, pid }
+        HostGuard { id, host, typed, special, pid }
     }
 
     /// Takes the host for a special one from here on: that one's teardown runs before its release. Returns its setup.
@@ -139,12 +159,6 @@ impl HostGuard {
         setup
     }
 
-    /// The host as the type that its provider says it is: one that [`Builder::host_type`](crate::Builder::host_type) has
-    /// named, and whose setup has run. Nothing for every other host.
-    pub fn special<T: HostType>(&self) -> Option<&T> {
-        self.special.as_ref()?.downcast_ref()
-    }
-
     /// Ends without releasing anything: another guard goes on with the host.
     fn disarm(mut self) {
         self.pid = 0;
@@ -155,6 +169,12 @@ impl<T: HostType> HostGuard<T> {
     /// The host as the type that it was checked out as.
     pub fn typed(&self) -> &T {
         &self.typed
+    }
+
+    /// The host as the type that its provider says it is: one that [`Builder::host_type`](crate::Builder::host_type) has
+    /// named, and whose setup has run. Nothing for every other host.
+    pub fn special<S: HostType>(&self) -> Option<&S> {
+        self.special.as_ref()?.downcast_ref()
     }
 
     /// Tears the host down and checks it in, and says what went wrong.

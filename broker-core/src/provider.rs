@@ -136,7 +136,8 @@ pub trait Provider: Send + Sync {
     async fn find(&self, host: &HostRecord) -> Result<Vec<Found>, ProviderError>;
 
     /// How long after a call was cut off what it asked for may still come to be. What a broken checkout of this host left
-    /// behind is looked for until then.
+    /// behind is looked for until then; whoever made it waits for a few seconds of that, and leaves the rest to an entry in
+    /// the inventory.
     fn settle_time(&self, host: &HostRecord) -> Duration {
         let _unused = host;
         Duration::from_secs(5)
@@ -595,11 +596,24 @@ impl Identity {
 pub struct Scope {
     /// The part after the provider's name in `--sync Provider:arg`: a prefix, a label, a user; each provider says which.
     pub argument: Option<String>,
-    /// Whether what other users made is wanted too. Without an argument a provider that many share lists the user's own.
+    /// Whether what other users made is wanted too. Without an argument a provider that many share lists the user's own:
+    /// what the scope [covers](Self::covers).
     pub everyone: bool,
     /// What the inventory has of this instance's hosts: of one that has not changed since, nothing needs to be asked again.
     /// Filled in by Broker.
     pub known: Vec<Arc<HostRecord>>,
+}
+
+impl Scope {
+    /// Whether what an owner has made (`USER@MACHINE`, as resources tell it) is wanted where there is no argument: what this
+    /// process's user made, on whichever machine, and what tells of no owner, or everybody's.
+    pub fn covers(&self, owner: Option<&str>) -> bool {
+        let is_ours = |owner: &str| {
+            let user = owner.rsplit_once('@').map_or(owner, |(user, _)| user);
+            user == crate::sys::user_name()
+        };
+        self.everyone || owner.is_none_or(is_ours)
+    }
 }
 
 /// A question about what a provider offers.
@@ -740,5 +754,27 @@ impl ProviderError {
     /// Whether something may exist that was made for the order.
     pub fn may_exist(&self) -> bool {
         self.may_exist
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_without_an_argument_is_of_the_users_own() {
+        let user = crate::sys::user_name();
+        let (mine, everyone) = (Scope::default(), Scope { everyone: true, ..Scope::default() });
+        for (owner, is_mine) in [
+            (Some(crate::sys::own_address()), true),
+            (Some(format!("{user}@elsewhere")), true),
+            (Some(format!("{user}x@elsewhere")), false),
+            (Some(format!("else@{user}")), false),
+            (Some(String::new()), false),
+            (None, true),
+        ] {
+            assert_eq!(mine.covers(owner.as_deref()), is_mine, "{owner:?}");
+            assert!(everyone.covers(owner.as_deref()));
+        }
     }
 }

@@ -716,14 +716,12 @@ impl<T: HostType> From<crate::HostGuard<T>> for HostGuard<T> {
     }
 }
 
-impl HostGuard {
+impl<T: HostType> HostGuard<T> {
     /// See [`HostGuard::special`](crate::HostGuard::special).
-    pub fn special<T: HostType>(&self) -> Option<&T> {
+    pub fn special<S: HostType>(&self) -> Option<&S> {
         self.inner.special()
     }
-}
 
-impl<T: HostType> HostGuard<T> {
     /// See [`HostGuard::typed`](crate::HostGuard::typed).
     pub fn typed(&self) -> &T {
         self.inner.typed()

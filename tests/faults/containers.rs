@@ -39,6 +39,8 @@ fn on(engine: &Engine, dose: Dose) -> Report {
         let mut world = World::new(format!("run {run} on {}: {what}, killed after {moment:?}", engine.name));
         let uri = format!("unix://{}", engine.socket.display());
         world.env.set("DOCKER_HOST", uri);
+        // For so long a creation may be carried out that nobody was there to hear of.
+        world.env.write_settings("Container:\n  timeout: 20\n");
         let order = format!("checkout --container-host {} --count {CONTAINERS}", image("tiny"));
         if checkin {
             world.broker(&order).expect(0);

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A Unix socket that leads to another one.
 ///
@@ -31,6 +32,8 @@ pub enum Way {
     CutAfter(u32, PathBuf),
     /// As `CutAfter`, but the piece itself does not get through either.
     CutBefore(u32, PathBuf),
+    /// As `CutBefore`, but the piece gets through a second after its sender was cut off.
+    Late(u32, PathBuf),
     /// As `CutAfter`, and all later connections are cut as well.
     GoneAfter(u32, PathBuf),
     /// Connections are taken and cut at once.
@@ -41,8 +44,23 @@ pub enum Way {
 enum Piece {
     Pass,
     PassAndCut,
+    CutAndPass,
     Cut,
 }
+
+/// How the way of a connection to the service ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The sender has said all that it had to say.
+    Whole,
+    Cut,
+    /// The sender is cut off, and the service is still at what it was sent.
+    Late,
+}
+
+/// How late a piece gets through, and how long the service may be at it then.
+const LATE: Duration = Duration::from_secs(1);
+const AT_IT: Duration = Duration::from_secs(20);
 
 impl Proxy {
     /// Listens at `socket`, and leads to the service at `to`.
@@ -84,7 +102,7 @@ impl Proxy {
     pub fn has_yet_to_cut(&self) -> bool {
         matches!(
             *self.shared.way.lock().unwrap(),
-            Way::CutAfter(1.., _) | Way::CutBefore(1.., _) | Way::GoneAfter(1.., _)
+            Way::CutAfter(1.., _) | Way::CutBefore(1.., _) | Way::Late(1.., _) | Way::GoneAfter(1.., _)
         )
     }
 
@@ -98,34 +116,45 @@ impl Shared {
         let Some(to) = self.destination() else { return };
         let Ok(service) = UnixStream::connect(to) else { return };
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let answering = scope.spawn(|| {
                 self.copy(&service, client, |shared| shared.on_the_way_back());
                 // The client has to see the end even where its own side is still open.
                 drop(client.shutdown(Shutdown::Write));
             });
-            let whole = self.copy(client, &service, Self::on_the_way_there);
+            let end = self.copy(client, &service, Self::on_the_way_there);
+            if end == End::Late {
+                // A service may drop what it is at when nobody is there for the answer.
+                drop(service.set_read_timeout(Some(AT_IT)));
+                drop(answering.join());
+            }
             // A client that has said all still waits for the answer.
-            drop(service.shutdown(if whole { Shutdown::Write } else { Shutdown::Both }));
-            if !whole {
+            drop(service.shutdown(if end == End::Whole { Shutdown::Write } else { Shutdown::Both }));
+            if end != End::Whole {
                 drop(client.shutdown(Shutdown::Both));
             }
         });
     }
 
-    fn copy(&self, mut from: &UnixStream, mut to: &UnixStream, look: impl Fn(&Self) -> Piece) -> bool {
+    fn copy(&self, mut from: &UnixStream, mut to: &UnixStream, look: impl Fn(&Self) -> Piece) -> End {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = match from.read(&mut buffer) {
-                Ok(0) => return true,
+                Ok(0) => return End::Whole,
                 Ok(count) => count,
-                Err(_) => return false,
+                Err(_) => return End::Cut,
             };
             let piece = look(self);
-            if matches!(piece, Piece::Cut) || to.write_all(&buffer[..count]).is_err() {
-                return false;
+            if matches!(piece, Piece::CutAndPass) {
+                drop(from.shutdown(Shutdown::Both));
+                std::thread::sleep(LATE);
             }
-            if matches!(piece, Piece::PassAndCut) {
-                return false;
+            if matches!(piece, Piece::Cut) || to.write_all(&buffer[..count]).is_err() {
+                return End::Cut;
+            }
+            match piece {
+                Piece::Pass => {}
+                Piece::CutAndPass => return End::Late,
+                Piece::PassAndCut | Piece::Cut => return End::Cut,
             }
         }
     }
@@ -134,9 +163,11 @@ impl Shared {
         let mut way = self.way.lock().unwrap();
         loop {
             match &*way {
-                Way::To(to) | Way::CutAfter(_, to) | Way::CutBefore(_, to) | Way::GoneAfter(1.., to) => {
-                    return Some(to.clone());
-                }
+                Way::To(to)
+                | Way::CutAfter(_, to)
+                | Way::CutBefore(_, to)
+                | Way::Late(_, to)
+                | Way::GoneAfter(1.., to) => return Some(to.clone()),
                 Way::Cut | Way::GoneAfter(0, _) => return None,
                 Way::Hanging => way = self.changed.wait(way).unwrap(),
             }
@@ -156,6 +187,7 @@ impl Shared {
                 Way::GoneAfter(0, _) => return Piece::Cut,
                 Way::CutAfter(left, _) | Way::GoneAfter(left, _) => (left, Piece::PassAndCut),
                 Way::CutBefore(left, _) => (left, Piece::Cut),
+                Way::Late(left, _) => (left, Piece::CutAndPass),
             };
             let now = *left == 1;
             *left = left.saturating_sub(1);

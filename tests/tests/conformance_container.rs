@@ -114,7 +114,7 @@ impl Containers {
     fn settings(&self) -> String {
         let socket = |name: &str| self.place.join(&format!("{name}.sock"));
         format!(
-            "stop_grace: 500ms\nContainer:\n  provider_labels: {{{CASE}: {}}}\n  timeout: 20\n  instances:\n    main: \
+            "stop_grace: 3s\nContainer:\n  provider_labels: {{{CASE}: {}}}\n  timeout: 20\n  instances:\n    main: \
              {{host: {:?}, default: true}}\n    alias: {{host: {:?}}}\n    other: {{host: {:?}}}\n",
             self.place.word(),
             socket("main"),
@@ -186,6 +186,7 @@ impl Containers {
         self.main_wire().lead(match cut {
             Cut::After(request) => Way::CutAfter(request, to),
             Cut::Before(request) => Way::CutBefore(request, to),
+            Cut::Late(request) => Way::Late(request, to),
             Cut::ForGoodAfter(request) => Way::GoneAfter(request, to),
         });
     }

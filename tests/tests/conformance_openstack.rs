@@ -204,6 +204,7 @@ impl ProviderSubject for OpenStack {
         self.wire(At::Main).lead(match cut {
             Cut::After(request) => Way::CutAfter(request),
             Cut::Before(request) => Way::CutBefore(request),
+            Cut::Late(request) => Way::CutAndLate(request),
             Cut::ForGoodAfter(request) => Way::GoneAfter(request),
         });
     }

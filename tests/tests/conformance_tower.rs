@@ -244,10 +244,14 @@ impl ProviderSubject for Tower {
     fn cut(&self, cut: Cut) {
         let Services { main, cut: (number, before), .. } = self.services();
         main.behave();
-        let (Cut::After(at) | Cut::Before(at) | Cut::ForGoodAfter(at)) = cut;
+        let (Cut::After(at) | Cut::Before(at) | Cut::Late(at) | Cut::ForGoodAfter(at)) = cut;
         number.store(at, Ordering::SeqCst);
         before.store(main.requests().len(), Ordering::SeqCst);
-        let fate = if matches!(cut, Cut::Before(_)) { Fate::DropBefore } else { Fate::DropAfter };
+        let fate = match cut {
+            Cut::Before(_) => Fate::DropBefore,
+            Cut::Late(_) => Fate::DropLate,
+            Cut::After(_) | Cut::ForGoodAfter(_) => Fate::DropAfter,
+        };
         main.spoil(Rule::new("*", "/api/*", fate).skip(at - 1).times(1));
         if matches!(cut, Cut::ForGoodAfter(_)) {
             main.spoil(Rule::new("*", "/api/*", Fate::DropBefore).skip(at - 1));

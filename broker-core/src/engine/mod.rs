@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::release::Released;
-pub(crate) use self::release::{Terms, caught, release, release_on, settle, undo, undo_limit};
+pub(crate) use self::release::{PATIENCE, Terms, Undone, caught, release, release_on, settle, undo, undo_limit};
 use crate::error::Error;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;

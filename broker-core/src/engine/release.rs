@@ -21,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// How long undoing a checkout that was cut off may hold up its caller, unless a release takes longer.
 const UNDO_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a checkout that failed is held up by what it asked for and may still come to be.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long what was released may still be seen.
 const GOING: Duration = Duration::from_secs(30);
 
@@ -138,12 +141,23 @@ async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord)
         return caught(provider.release(claimed)).await;
     }
     let age = Timestamp::now().duration_since(before.at);
-    let settled = provider.settle_time(before).saturating_sub(Duration::try_from(age).unwrap_or_default());
-    undo(provider, claimed, settled).await.map(drop)
+    let age = Duration::try_from(age).unwrap_or_default();
+    undo(provider, claimed, age, Duration::MAX).await.map(drop)
 }
 
-/// Releases what a checkout may have left behind. Looks until `settled` has passed, since what was asked for last may
-/// still be on its way. Returns whether there was anything.
+/// What there was of what a checkout may have left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// It is released.
+    Released,
+    /// There was nothing, and nothing comes to be any more.
+    Nothing,
+    /// There was nothing so far. It may still come to be, for so long.
+    Awaited(Duration),
+}
+
+/// Releases what a checkout may have left behind, whose last request was made `since` ago. Looks until the provider has
+/// had the time to carry that out, or until `patience` is at its end.
 ///
 /// # Errors
 ///
@@ -151,19 +165,28 @@ async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord)
 pub(crate) async fn undo(
     provider: &dyn Provider,
     record: &HostRecord,
-    settled: Duration,
-) -> Result<bool, ProviderError> {
+    since: Duration,
+    patience: Duration,
+) -> Result<Undone, ProviderError> {
     let begun = Instant::now();
+    let mut settle_time = provider.settle_time(record);
     let mut released = None;
     let mut pause = Duration::from_millis(20);
     loop {
         let found = caught(provider.find(record)).await?;
-        if found.is_empty() && begun.elapsed() >= settled {
-            return Ok(released.is_some());
+        let looked = begun.elapsed();
+        let left = settle_time.saturating_sub(since.saturating_add(looked));
+        if found.is_empty() && left.is_zero() {
+            return Ok(if released.is_some() { Undone::Released } else { Undone::Nothing });
+        }
+        if found.is_empty() && looked >= patience {
+            return Ok(Undone::Awaited(left));
         }
         for found in &found {
             let mut whole = record.clone();
             whole.absorb(found.facts.clone());
+            // Of what is known there may be less to wait for.
+            settle_time = provider.settle_time(&whole);
             caught(provider.release(&whole)).await?;
         }
         if !found.is_empty() && released.get_or_insert_with(Instant::now).elapsed() > GOING {
@@ -285,6 +308,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
+    use crate::id::HostId;
     use crate::provider::{Endpoint, Found, HostFacts, Order};
 
     struct Slow(Option<Duration>);
@@ -322,5 +346,64 @@ mod tests {
         assert_eq!(limits(Some(1)), [600, 60]);
         assert_eq!(limits(Some(120)), [600, 120]);
         assert_eq!(limits(Some(3600)), [3600, 3600]);
+    }
+
+    /// Carries a request out so long after it was made, and has at the most one host.
+    struct Late {
+        asked: Instant,
+        late: Duration,
+        released: parking_lot::Mutex<bool>,
+    }
+
+    #[async_trait]
+    impl Provider for Late {
+        async fn endpoint(&self) -> Result<Endpoint, ProviderError> {
+            Err(ProviderError::unsupported("places"))
+        }
+
+        async fn checkout(&self, _order: &Order) -> Result<HostFacts, ProviderError> {
+            Err(ProviderError::unsupported("checkouts"))
+        }
+
+        async fn release(&self, _host: &HostRecord) -> Result<(), ProviderError> {
+            *self.released.lock() = true;
+            Ok(())
+        }
+
+        async fn find(&self, _host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
+            let is_there = self.asked.elapsed() >= self.late && !*self.released.lock();
+            let facts = HostFacts { name: Some("late".to_owned()), ..HostFacts::default() };
+            Ok(is_there.then(|| Found { facts, ..Found::default() }).into_iter().collect())
+        }
+
+        /// Nothing more comes to be of a host that is known.
+        fn settle_time(&self, host: &HostRecord) -> Duration {
+            if host.name.is_some() { Duration::ZERO } else { Duration::from_secs(120) }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_late_is_waited_for_or_not_taken_for_gone() {
+        let seconds = Duration::from_secs;
+        for (late, since, patience, expected, at_least, at_most) in [
+            (0, 0, PATIENCE, Undone::Released, 0, 1),
+            (8, 0, PATIENCE, Undone::Released, 8, 10),
+            (25, 0, PATIENCE, Undone::Awaited(seconds(110)), 10, 11),
+            (25, 0, Duration::MAX, Undone::Released, 25, 27),
+            (1000, 0, Duration::MAX, Undone::Nothing, 120, 121),
+            (1000, 115, PATIENCE, Undone::Nothing, 5, 6),
+            (1000, 300, PATIENCE, Undone::Nothing, 0, 1),
+        ] {
+            let asked = Instant::now();
+            let provider = Late { asked, late: seconds(late), released: false.into() };
+            let record = HostRecord::new(HostId::generate(), "Late", HostState::Pending);
+            let undone = undo(&provider, &record, seconds(since), patience).await.unwrap();
+            let case = format!("{late} s late, {since} s ago: {undone:?} after {:?}", asked.elapsed());
+            match (undone, expected) {
+                (Undone::Awaited(left), Undone::Awaited(most)) => assert!(left <= most && !left.is_zero(), "{case}"),
+                _ => assert_eq!(undone, expected, "{case}"),
+            }
+            assert!((at_least..=at_most).contains(&asked.elapsed().as_secs()), "{case}");
+        }
     }
 }

@@ -98,7 +98,8 @@ pub trait ContainerRequest: Sized {
     #[must_use]
     fn wait_timeout(self, limit: Duration) -> Self;
 
-    /// Puts a file in before the container starts.
+    /// Puts a small file in before the container starts: contents go into the inventory with the request, and have 64 KiB in
+    /// all at the most. [`file_from`](Self::file_from) takes files of any size.
     #[must_use]
     fn file(self, to: impl Into<String>, contents: impl AsRef<[u8]>) -> Self;
 

@@ -25,6 +25,7 @@ mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::LogsOptions;
@@ -35,7 +36,6 @@ use broker_core::provider::{
     ProviderFactory, ProviderInfo, Query, Scope, Table,
 };
 use broker_core::session::{Access, SessionError, SessionErrorKind};
-use futures_util::StreamExt;
 use parking_lot::Mutex;
 
 pub use crate::builder::{ContainerRequest, PullPolicy};
@@ -49,6 +49,9 @@ pub use crate::request::Wait;
 use crate::request::{CONTAINER_APP, CONTAINER_HOST, Pull, Spec};
 use crate::session::{ContainerSession, Target};
 use crate::settings::Settings;
+
+/// How late a container may come to be, whatever the settings say: a release waits for it, and has ten minutes in all.
+const MOST_LATE: Duration = Duration::from_secs(5 * 60);
 
 /// Makes providers of containers, one for each instance of the settings' section `Container`.
 pub fn factory() -> Arc<dyn ProviderFactory> {
@@ -233,6 +236,12 @@ impl Provider for ContainerProvider {
         self.find_host(host).await
     }
 
+    /// A container that the engine has told of is the only one there will be. A creation that was not answered may be
+    /// carried out for as long as an answer may take.
+    fn settle_time(&self, host: &HostRecord) -> Duration {
+        if release::container_of(host).is_some() { Duration::ZERO } else { self.settings.timeout.min(MOST_LATE) }
+    }
+
     async fn query(&self, query: &Query) -> Result<Table, ProviderError> {
         self.answer(query).await
     }
@@ -266,9 +275,11 @@ impl Provider for ContainerProvider {
             ..LogsOptions::default()
         };
         let mut pieces = std::pin::pin!(target.engine.patient.logs(&target.id, Some(options)));
+        // What is not followed is there already, and comes at once.
+        let silence = if request.follow { Duration::MAX } else { target.engine.timeout() };
         loop {
             let piece = tokio::select! {
-                piece = pieces.next() => piece,
+                piece = target.engine.piece(&mut pieces, silence) => piece,
                 () = request.output.closed() => return Ok(()),
             };
             match piece {
@@ -288,5 +299,29 @@ impl Provider for ContainerProvider {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::HostId;
+    use broker_core::inventory::HostState;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_creation_without_an_answer_is_waited_for_as_long_as_an_answer() {
+        let settle_time = |timeout: u64, handle: Option<serde_json::Value>| {
+            let settings = Settings { timeout: Duration::from_secs(timeout), ..Settings::default() };
+            let mut record = HostRecord::new(HostId::generate(), "Container", HostState::Pending);
+            record.details.handle = handle;
+            ContainerProvider::new(settings).settle_time(&record).as_secs()
+        };
+        assert_eq!(settle_time(120, None), 120);
+        assert_eq!(settle_time(3600, None), 300);
+        assert_eq!(settle_time(120, Some(json!({"container": "0123abcd"}))), 0);
+        // Another one was asked for since.
+        assert_eq!(settle_time(120, Some(json!({}))), 120);
     }
 }

@@ -33,13 +33,20 @@ pub(crate) struct Groups {
 }
 
 /// Whether the name is one of an engine's own modes, which are no networks that could be looked up.
-fn is_mode(name: &str) -> bool {
+pub(crate) fn is_mode(name: &str) -> bool {
     matches!(name, "default" | "bridge" | "host" | "none" | "private" | "slirp4netns" | "pasta") || name.contains(':')
 }
 
-/// Whether these words say that a network does not exist.
-pub(crate) fn says_missing(words: &str) -> bool {
-    words.contains("network") && words.contains("not found") || words.contains("unable to find network")
+/// Whether the name is a mode that goes with no network.
+pub(crate) fn is_alone(name: &str) -> bool {
+    is_mode(name) && !matches!(name, "default" | "bridge")
+}
+
+/// Whether these words say that a network does not exist, or that there are two of its name: either passes, while processes
+/// make and remove the network of one group at the same moment.
+pub(crate) fn says_changing(words: &str) -> bool {
+    let says = |part: &str| words.contains(part);
+    says("network") && (says("not found") || says("is ambiguous")) || says("unable to find network")
 }
 
 async fn list(engine: &Engine, filter: Option<(&str, &str)>) -> Result<Vec<Network>, ProviderError> {
@@ -129,10 +136,19 @@ async fn named(engine: &Engine, group: &str) -> Result<Vec<Network>, ProviderErr
     Ok(networks)
 }
 
-/// The network of a group: of several that were made at the same moment all processes choose the same.
+/// The network of a group. Of several that were made at the same moment all processes choose the same, and remove the
+/// others, which Docker would not tell from it by their name; Podman's networks have names of their own.
 async fn find(engine: &Engine, group: &str) -> Result<Option<Network>, ProviderError> {
-    let networks = named(engine, group).await?.into_iter();
-    Ok(networks.min_by(|one, other| (&one.created, &one.id).cmp(&(&other.created, &other.id))))
+    let mut networks = named(engine, group).await?;
+    networks.sort_by(|one, other| (&one.created, &one.id).cmp(&(&other.created, &other.id)));
+    let mut networks = networks.into_iter();
+    let chosen = networks.next();
+    for other in networks.filter(|network| is_ours(network, group)) {
+        if let Err(error) = engine.docker().remove_network(&other.id).await {
+            tracing::debug!(group, %error, "could not remove a network that is one too many.");
+        }
+    }
+    Ok(chosen)
 }
 
 async fn make(engine: &Engine, group: &str) -> Result<Network, ProviderError> {
@@ -146,22 +162,14 @@ async fn make(engine: &Engine, group: &str) -> Result<Network, ProviderError> {
         Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
     };
     let doing = format!("could not make the network of group `{group}`");
-    let ours = match made {
-        Ok(made) => Some(made.id),
+    match made {
+        Ok(_) => {}
         // Another process was faster.
-        Err(error) if answer(&error).is_some_and(|(_, words)| words.contains("already")) => None,
+        Err(error) if answer(&error).is_some_and(|(_, words)| words.contains("already")) => {}
         Err(error) => return Err(engine.failed(&doing, &error)),
-    };
-    let chosen = find(engine, group).await?;
-    let chosen = chosen.ok_or_else(|| ProviderError::new(ErrorKind::Failed, format!("{doing}: it is not there")))?;
-    if let Some(ours) = ours.filter(|ours| *ours != chosen.id && is_ours(&chosen, group)) {
-        tracing::debug!(group, "another process has made the group's network too.");
-        // Only Docker comes here: Podman's networks have names of their own.
-        if let Err(error) = engine.docker().remove_network(&ours).await {
-            tracing::debug!(group, %error, "could not remove a network that is one too many.");
-        }
     }
-    Ok(chosen)
+    let chosen = find(engine, group).await?;
+    chosen.ok_or_else(|| ProviderError::new(ErrorKind::Failed, format!("{doing}: it is not there")))
 }
 
 fn is_ours(network: &Network, group: &str) -> bool {
@@ -178,6 +186,7 @@ mod tests {
             assert!(is_mode(name), "{name}");
         }
         assert!(!is_mode("lab"));
+        assert!(is_alone("host") && is_alone("container:abc") && !is_alone("bridge") && !is_alone("lab"));
     }
 
     #[test]
@@ -190,9 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn words_for_a_network_that_is_gone() {
-        assert!(says_missing("network 0123 not found"));
-        assert!(says_missing("container create: unable to find network with name or ID x: network not found"));
-        assert!(!says_missing("No such container: network"));
+    fn words_for_a_network_that_comes_or_goes() {
+        assert!(says_changing("network 0123 not found"));
+        assert!(says_changing("container create: unable to find network with name or ID x: network not found"));
+        assert!(says_changing(
+            "failed to set up container networking: network g is ambiguous (2 matches found on name)"
+        ));
+        assert!(!says_changing("No such container: network"));
     }
 }

@@ -123,22 +123,12 @@ impl ContainerProvider {
             None => {
                 let mut ours = engine.list(&[("label", ID_LABEL)]).await.map_err(failed)?;
                 // Others may use the same engine.
-                let user = user_name().filter(|_| !scope.everyone);
-                ours.retain(|summary| {
-                    let owner = identity_of(&summary.labels).owner;
-                    let owner = owner.as_ref().and_then(|owner| owner.split('@').next());
-                    owner.is_none() || user.is_none() || owner == user.as_deref()
-                });
+                ours.retain(|summary| scope.covers(identity_of(&summary.labels).owner.as_deref()));
                 ours
             }
         };
         describe(&engine, summaries.into_iter().map(|summary| summary.id).collect(), now).await
     }
-}
-
-/// Whose process this is, as far as the environment tells.
-fn user_name() -> Option<String> {
-    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
 }
 
 async fn labelled(engine: &Engine, id: HostId) -> Result<Vec<Summary>, ProviderError> {

@@ -304,7 +304,6 @@ impl OpenStackProvider {
         let listed = compute::servers(&client, "", self.settings.page_size).await;
         let (mut servers, at) = listed.map_err(|error| error.at("could not list the servers"))?;
         let argument = scope.argument.as_deref().filter(|argument| !argument.is_empty());
-        let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
         servers.retain(|server| {
             if server.is_gone() {
                 return false;
@@ -313,12 +312,8 @@ impl OpenStackProvider {
                 Some((_, Some((key, value)))) => server.metadata.get(key).is_some_and(|found| found == value),
                 Some((prefix, None)) => server.name.starts_with(prefix),
                 None if id_of(server).is_none() => false,
-                None => {
-                    // Others may work in the same project.
-                    let owner = identity_of(server).owner;
-                    let owner = owner.as_ref().and_then(|owner| owner.split('@').next());
-                    scope.everyone || owner.is_none() || user.is_none() || owner == user.as_deref()
-                }
+                // Others may work in the same project.
+                None => scope.covers(identity_of(server).owner.as_deref()),
             }
         });
         self.described(&client, servers, at).await

@@ -67,6 +67,7 @@ fn rule(body: &Value) -> Option<Rule> {
             text("body").unwrap_or_default(),
         ),
         "drop-before" => Fate::DropBefore,
+        "drop-late" => Fate::DropLate,
         "drop-after" => Fate::DropAfter,
         "cut" => Fate::Cut,
         "truncate" => Fate::Truncate,

@@ -24,6 +24,9 @@ use super::world::Paths;
 /// How long half an answer is on its way before its connection is cut.
 const HALF: Duration = Duration::from_millis(20);
 
+/// How late a request is carried out whose connection was cut before.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A request that was made, and how it was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -140,6 +143,14 @@ impl Shared {
             headers: headers.collect(),
             body: body.to_vec(),
         };
+        if fate == Some(Fate::DropLate) {
+            self.note(seen);
+            tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                answer(&mut self.store(), call, Instant::now());
+            });
+            return Err(cut());
+        }
         let begun = Instant::now();
         let response = match &fate {
             _ if is_control => {

@@ -13,6 +13,8 @@ pub enum Fate {
     Answer(u16, String, String),
     /// The connection is cut before anything happens.
     DropBefore,
+    /// The connection is cut, and it is carried out a second later.
+    DropLate,
     /// It is carried out, and the connection is cut instead of an answer.
     DropAfter,
     /// It is carried out, and the answer ends half-way through its body, with the connection.

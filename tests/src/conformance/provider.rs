@@ -73,6 +73,8 @@ pub enum Cut {
     After(u32),
     /// This one does not arrive.
     Before(u32),
+    /// This one arrives a second after its sender was cut off.
+    Late(u32),
     /// As `After`, and nothing arrives any more until the weather is fair.
     ForGoodAfter(u32),
 }
@@ -288,6 +290,8 @@ macro_rules! provider_conformance_over_the_wire {
 
             $crate::conformance_tests! { $subject =>
                 trouble::a_wire_cut_at_any_request_of_a_checkout,
+                trouble::a_wire_cut_at_any_request_of_a_guarded_checkout,
+                trouble::a_wire_cut_at_any_request_of_an_execution,
                 trouble::a_wire_cut_at_any_request_of_a_checkin,
                 trouble::a_service_that_goes_in_mid_checkout,
             }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -57,6 +58,8 @@ pub enum Way {
     CutAfter(u32),
     /// As `CutAfter`, but the request does not get there either.
     CutBefore(u32),
+    /// As `CutBefore`, but the request gets there a second after its sender was cut off.
+    CutAndLate(u32),
     /// As `CutAfter`, and all later ones are cut as well.
     GoneAfter(u32),
     /// A request of this kind is held, before it gets there or before its answer comes back, for as long as the way is this
@@ -131,11 +134,15 @@ impl Kind {
     }
 }
 
+/// How late a request is whose sender was cut off before.
+const LATE: Duration = Duration::from_secs(1);
+
 /// What becomes of one request.
 #[derive(Clone, Copy)]
 enum Fate {
     Pass,
     PassAndCut,
+    CutAndPass,
     PassAndHold(Kind),
     Spoil { how: Spoil, arrives: bool },
     Cut,
@@ -216,7 +223,10 @@ impl Wire {
 
     /// Whether a cut that was asked for has not happened yet.
     pub fn has_yet_to_cut(&self) -> bool {
-        matches!(self.shared.state.lock().unwrap().way, Way::CutAfter(1..) | Way::CutBefore(1..) | Way::GoneAfter(1..))
+        matches!(
+            self.shared.state.lock().unwrap().way,
+            Way::CutAfter(1..) | Way::CutBefore(1..) | Way::CutAndLate(1..) | Way::GoneAfter(1..)
+        )
     }
 
     /// The tokens that were given out so far, in their order.
@@ -301,12 +311,16 @@ impl Shared {
             Fate::Spoil { how, arrives: false } => {
                 return how.answer().map_or(Ok(()), |answer| { client }.write_all(answer.as_bytes()));
             }
+            Fate::CutAndPass => {
+                client.shutdown(Shutdown::Both)?;
+                std::thread::sleep(LATE);
+            }
             Fate::Pass | Fate::PassAndCut | Fate::PassAndHold(_) | Fate::Spoil { .. } => {}
         }
         let answer = self.forward(&request)?;
         self.remember(&answer);
         match fate {
-            Fate::PassAndCut => Ok(()),
+            Fate::PassAndCut | Fate::CutAndPass => Ok(()),
             Fate::Spoil { how, .. } => how.answer().map_or(Ok(()), |answer| { client }.write_all(answer.as_bytes())),
             Fate::PassAndHold(held) => {
                 self.hold(held);
@@ -406,6 +420,7 @@ impl Shared {
                 Way::Cut | Way::GoneAfter(0) => return Fate::Cut,
                 Way::CutAfter(left) | Way::GoneAfter(left) => (left, Fate::PassAndCut),
                 Way::CutBefore(left) => (left, Fate::Cut),
+                Way::CutAndLate(left) => (left, Fate::CutAndPass),
             };
             let now = *left == 1;
             *left = left.saturating_sub(1);

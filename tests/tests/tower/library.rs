@@ -86,6 +86,61 @@ fn a_host_becomes_the_type_that_the_service_says_it_is() {
     .unwrap();
 }
 
+/// A type of the caller's own, and what became of its hosts.
+struct Mine;
+
+static MINE_TORN_DOWN: AtomicUsize = AtomicUsize::new(0);
+
+impl HostType for Mine {
+    fn new(_host: Host) -> Self {
+        Self
+    }
+
+    async fn teardown(&self, _host: &Host) -> Result<(), HookError> {
+        assert_eq!(
+            TORN_DOWN.load(Ordering::SeqCst),
+            MINE_TORN_DOWN.fetch_add(1, Ordering::SeqCst),
+            "the caller's is first"
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn a_type_of_the_callers_joins_that_of_the_service() {
+    broker_core::block_on(async {
+        let lab = Lab::of(typed(world(), "satellite", "x"), "");
+        let request = || HostRequest::action("workflow", "make");
+        let guard = broker(&lab).checkout_as::<Mine>(request()).await.unwrap();
+        assert!(guard.special::<Satellite>().is_some());
+        guard.checkin().await.unwrap();
+        drop(broker(&lab).checkout_as::<Mine>(request()).await.unwrap());
+        let torn_down = [&MINE_TORN_DOWN, &TORN_DOWN].map(|count| count.load(Ordering::SeqCst));
+        assert_eq!(torn_down, [2, 2]);
+        assert!(lab.awx.machines().is_empty());
+    })
+    .unwrap();
+}
+
+#[test]
+fn named_hosts_become_their_types_or_none_is_left() {
+    broker_core::block_on(async {
+        let request = || HostRequest::action("workflow", "make");
+        let lab = Lab::of(typed(world(), "satellite", "x"), "");
+        let all = broker(&lab).checkout_all([("one", request()), ("two", request().count(2))]).await.unwrap();
+        assert!(all.values().flatten().all(|guard| guard.special::<Satellite>().is_some()));
+        assert_eq!(SET_UP.load(Ordering::SeqCst), 3);
+        drop(all);
+        assert_eq!(TORN_DOWN.load(Ordering::SeqCst), 3);
+
+        let lab = Lab::of(typed(world(), "satellite", "broken"), "");
+        let error = broker(&lab).checkout_all([("one", request()), ("two", request())]).await.unwrap_err();
+        assert!(broker_core::error_chain(&error).contains("it does not start"), "{error}");
+        assert!(lab.awx.machines().is_empty());
+    })
+    .unwrap();
+}
+
 #[test]
 fn a_host_that_is_listed_without_its_id_is_known_by_its_name() {
     let listed = "- name: Make\n  hosts: localhost\n  tasks:\n    - name: Add it\n      lab.host: {name: listed-vm, inventory: \

@@ -7,6 +7,7 @@ use broker_core::provider::Order;
 
 use crate::engine::address::Address;
 use crate::image::Resolved;
+use crate::network;
 use crate::request::{Inside, Spec};
 
 /// Where a container is to be, beside what its spec says.
@@ -53,7 +54,8 @@ pub(crate) fn body(spec: &Spec, order: &Order, placing: &Placing<'_>) -> Contain
         let address = port.address.map_or_else(|| default.to_owned(), |address| address.to_string());
         publish(&port.inside, address, port.outside.map(|port| port.to_string()).unwrap_or_default());
     }
-    if spec.auto_map_ports {
+    // Whoever has another's network, or none, has no ports to publish.
+    if spec.auto_map_ports && !spec.networks.iter().any(|network| network::is_alone(network)) {
         let exposed = placing.image.exposed.iter().filter_map(|port| Inside::parse(port));
         for inside in exposed.filter(|inside| !spec.ports.iter().any(|port| port.inside == *inside)) {
             publish(&inside, default.to_owned(), String::new());
@@ -75,7 +77,8 @@ pub(crate) fn body(spec: &Spec, order: &Order, placing: &Placing<'_>) -> Contain
         labels: Some(labels),
         exposed_ports: some(&bindings.keys().cloned().collect::<Vec<_>>()),
         volumes: some(&spec.anonymous_volumes),
-        networking_config: first.map(|network| NetworkingConfig {
+        // Podman takes a mode for a network when it is named here too.
+        networking_config: first.filter(|network| !network::is_mode(network)).map(|network| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(network.clone(), place_in_network(spec, network, placing.group))])),
         }),
         host_config: Some(HostConfig {
@@ -156,6 +159,17 @@ mod tests {
         );
         assert_eq!(body["HostConfig"]["NetworkMode"], "id0");
         assert_eq!(body["NetworkingConfig"]["EndpointsConfig"]["id0"]["Aliases"], serde_json::json!(["db"]));
+    }
+
+    #[test]
+    fn a_mode_is_told_once_and_publishes_nothing() {
+        for mode in ["host", "none", "container:db"] {
+            let body = sent(serde_json::json!({"network": mode}), "/x.sock", None);
+            assert_eq!(body["HostConfig"]["NetworkMode"], mode);
+            assert!(body.get("NetworkingConfig").is_none() && body["HostConfig"].get("PortBindings").is_none());
+        }
+        let body = sent(serde_json::json!({"network": "bridge"}), "/x.sock", None);
+        assert!(body.get("NetworkingConfig").is_none() && body["HostConfig"].get("PortBindings").is_some());
     }
 
     #[test]

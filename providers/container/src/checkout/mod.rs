@@ -27,7 +27,17 @@ use crate::engine::error::{answer, was_refused};
 use crate::network;
 use crate::request::{Contents, PutFile, Spec};
 use crate::session::Target;
+use crate::session::files::Pulse;
 use broker_core::session::archive::{self, Entry, Kind, Ownership};
+
+/// After which pauses a container is made again whose group's network other processes make or remove at the moment.
+const GROUP_PAUSES: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 /// How much of a file on this machine is read at once.
 const PIECE: usize = 256 * 1024;
@@ -63,27 +73,35 @@ impl ContainerProvider {
         order: &Order,
         spec: &Spec,
     ) -> Result<(Made, Duration), ProviderError> {
-        let made = self.make(engine, order, spec).await?;
-        match self.bring_up(&made, order, spec).await {
-            Ok(took) => return Ok((made, took)),
-            // The group's network went with another process's last host in the very moment.
-            Err(error) if made.group.is_some() && network::says_missing(&error.to_string()) => {
-                self.groups.forget(spec.network_group.as_deref().unwrap_or_default()).await;
-                let error = self.undo(&made, error).await;
-                if error.may_exist() || order.is_cancelled() {
-                    return Err(error);
-                }
+        let mut pauses = GROUP_PAUSES.into_iter();
+        loop {
+            let made = self.make(engine, order, spec, &mut pauses).await?;
+            let error = match self.bring_up(&made, order, spec).await {
+                Ok(took) => return Ok((made, took)),
+                Err(error) => error,
+            };
+            // A container that was made in a network which has changed since cannot be started.
+            let is_changing = made.group.is_some() && network::says_changing(&error.to_string());
+            let pause = if is_changing && !order.is_cancelled() { pauses.next() } else { None };
+            let (Some(pause), Some(group)) = (pause, &made.group) else { return Err(self.undo(&made, error).await) };
+            if engine.remove(&made.target.id).await.is_err() {
+                return Err(self.undo(&made, error).await);
             }
-            Err(error) => return Err(self.undo(&made, error).await),
-        }
-        let made = self.make(engine, order, spec).await?;
-        match self.bring_up(&made, order, spec).await {
-            Ok(took) => Ok((made, took)),
-            Err(error) => Err(self.undo(&made, error).await),
+            // The container that is noted is no longer the only one there can be.
+            order.made(json!({})).await?;
+            self.groups.forget(group).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    async fn make(&self, engine: &Arc<Engine>, order: &Order, spec: &Spec) -> Result<Made, ProviderError> {
+    /// Makes a container. Where its group's network changes meanwhile, that is tried again after each of the pauses.
+    async fn make(
+        &self,
+        engine: &Arc<Engine>,
+        order: &Order,
+        spec: &Spec,
+        pauses: &mut impl Iterator<Item = Duration>,
+    ) -> Result<Made, ProviderError> {
         let name = create::name(spec, order, self.settings.name_prefix.as_deref());
         let platform = spec.platform.as_deref().unwrap_or_default();
         let mut fresh = false;
@@ -111,15 +129,19 @@ impl ContainerProvider {
                 Err(error) => error,
             };
             let words = answer(&error).map(|(_, words)| words.to_owned()).unwrap_or_default();
-            let image_gone = words.to_lowercase().contains("no such image");
-            let network_gone = group.is_some() && network::says_missing(&words);
-            if (image_gone || network_gone) && !fresh {
+            if words.to_lowercase().contains("no such image") && !fresh {
                 fresh = true;
                 self.images.forget(spec);
-                self.groups.forget(spec.network_group.as_deref().unwrap_or_default()).await;
                 continue;
             }
             if let Some(group) = &spec.network_group {
+                if network::says_changing(&words)
+                    && let Some(pause) = pauses.next()
+                {
+                    self.groups.forget(group).await;
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
                 self.leave_quietly(engine, group).await;
             }
             return Err(create_error(engine, &name, spec, &error));
@@ -226,9 +248,15 @@ async fn put_files(target: &Target, files: &[PutFile]) -> Result<(), ProviderErr
         no_overwrite_dir_non_dir: Some("1".to_owned()),
         ..Default::default()
     };
-    let body = bollard::body_try_stream(archive_of(files.to_vec()));
+    let pulse = Arc::new(Pulse::default());
+    let beating = Arc::clone(&pulse);
+    let body = bollard::body_try_stream(archive_of(files.to_vec()).inspect(move |_| beating.beat()));
     let sending = target.engine.patient.upload_to_container(&target.id, Some(options), body);
-    sending.await.map_err(|error| {
+    let sent = tokio::select! {
+        sent = sending => sent,
+        () = pulse.stalled(target.engine.timeout()) => Err(ApiError::RequestTimeoutError),
+    };
+    sent.map_err(|error| {
         let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.to)).collect();
         let doing = format!("could not put {} into container `{}`", names.join(", "), target.label);
         target.engine.failed(&doing, &error)

@@ -29,6 +29,9 @@ const SETTLE_AT_LEAST: Duration = Duration::from_millis(8);
 /// How long one try at one condition may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// The interval and the timeout of a healthcheck that names none.
+const HEALTH_DEFAULT: Duration = Duration::from_secs(30);
+
 /// How many errors in a row mean that nobody will ever know.
 const ERRORS: u32 = 3;
 
@@ -198,13 +201,10 @@ impl Waiting<'_> {
         }
     }
 
-    /// Podman leaves the checks to timers of systemd, which may never fire: so they are run from here.
+    /// Podman leaves the checks to timers of systemd, which may never fire: so they are run from here, and more often than
+    /// an engine would, which has to do so for as long as the container lives.
     async fn healthy_by_us(&self, check: &Healthcheck) -> Result<(), ProviderError> {
-        let nanoseconds = |value: u64, default: u64| Duration::from_nanos(if value == 0 { default } else { value });
-        let interval = nanoseconds(check.interval, 30_000_000_000).min(Duration::from_secs(1));
-        let lenient_until = Instant::now() + Duration::from_nanos(check.start_period);
-        let retries = if check.retries == 0 { 3 } else { check.retries };
-        let mut failures = 0;
+        let mut patience = HealthPatience::of(check, Instant::now());
         let words: Vec<&str> = match check.test.split_first() {
             Some((kind, line)) if kind == "CMD-SHELL" => {
                 ["/bin/sh", "-c"].into_iter().chain(line.iter().map(String::as_str)).collect()
@@ -213,18 +213,15 @@ impl Waiting<'_> {
             _ => check.test.iter().map(String::as_str).collect(),
         };
         loop {
-            let healthy = tokio::time::timeout(ATTEMPT, self.succeeds(&words)).await;
+            let healthy = tokio::time::timeout(patience.attempt, self.succeeds(&words)).await;
             if matches!(healthy, Ok(Ok(true))) {
                 return Ok(());
             }
             look(self.target, self.spec).await?;
-            if Instant::now() > lenient_until {
-                failures += 1;
-            }
-            if failures >= retries {
+            if patience.is_over(Instant::now()) {
                 return Err(self.unhealthy().await);
             }
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(patience.pause).await;
         }
     }
 
@@ -268,19 +265,55 @@ impl Waiting<'_> {
             Ok(container) if !container.state.running => {
                 format!("it has ended with exit status {}", container.state.exit_code)
             }
-            Ok(Container { state, .. }) => match state.health {
+            // Podman has a health without a word for containers that have no check.
+            Ok(Container { state, .. }) => match state.health.filter(|health| !health.status.is_empty()) {
                 Some(health) => format!("it is {}, {}", state.status, health.status),
                 None => format!("it is {}", state.status),
             },
             Err(_) => "the engine does not tell its state".to_owned(),
         };
         let message = format!(
-            "container `{}` of image `{}` was not ready within {}: waited for `{condition}`, and {state}",
+            "container `{}` of image `{}` was not ready within {}: waited for `{condition}`, and {state}; `wait_timeout` \
+             gives it more time",
             self.target.label,
             self.spec.image,
             duration::format(self.spec.wait_timeout)
         );
         ProviderError::new(ErrorKind::Timeout, message).source(log(self.target, self.spec).await)
+    }
+}
+
+/// How long a healthcheck may go on failing. An engine looks once an interval, and so many failures in a row count, from
+/// the end of the start period: however often we look, no more than that is held against a container.
+struct HealthPatience {
+    attempt: Duration,
+    pause: Duration,
+    interval: Duration,
+    /// When a failure counts next.
+    next: Instant,
+    left: u32,
+}
+
+impl HealthPatience {
+    fn of(check: &Healthcheck, started: Instant) -> Self {
+        let or_default = |value: u64| if value == 0 { HEALTH_DEFAULT } else { Duration::from_nanos(value) };
+        let interval = or_default(check.interval);
+        Self {
+            attempt: or_default(check.timeout),
+            pause: interval.min(Duration::from_secs(1)),
+            interval,
+            next: started + interval.max(Duration::from_nanos(check.start_period)),
+            left: if check.retries == 0 { 3 } else { check.retries },
+        }
+    }
+
+    /// Whether the container is unhealthy, after a failure at this moment.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if now >= self.next {
+            self.left = self.left.saturating_sub(1);
+            self.next = now + self.interval;
+        }
+        self.left == 0
     }
 }
 
@@ -375,6 +408,28 @@ pub(super) fn hide(text: &str, secrets: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_of_a_healthcheck_count_once_an_interval() {
+        let second = 1_000_000_000;
+        let unhealthy_after = |check: Healthcheck| {
+            let started = Instant::now();
+            let mut patience = HealthPatience::of(&check, started);
+            let mut now = started;
+            while !patience.is_over(now) {
+                now += patience.pause;
+            }
+            (now - started).as_secs()
+        };
+        let check = Healthcheck { interval: 10 * second, retries: 3, ..Healthcheck::default() };
+        assert_eq!(unhealthy_after(check.clone()), 30);
+        assert_eq!(unhealthy_after(Healthcheck { start_period: 60 * second, ..check.clone() }), 80);
+        assert_eq!(unhealthy_after(Healthcheck { interval: 0, retries: 0, ..check.clone() }), 90);
+        assert_eq!(unhealthy_after(Healthcheck { interval: second / 2, retries: 2, ..check.clone() }), 1);
+        let timeout =
+            |timeout: u64| HealthPatience::of(&Healthcheck { timeout, ..check.clone() }, Instant::now()).attempt;
+        assert_eq!((timeout(0).as_secs(), timeout(2 * second).as_secs()), (30, 2));
+    }
 
     #[test]
     fn listeners_are_found_in_the_kernels_tables() {

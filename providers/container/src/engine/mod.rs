@@ -15,6 +15,7 @@ use bollard::models::{ContainerCreateBody, ExecConfig};
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use broker_core::provider::{Endpoint, ErrorKind, ProviderError};
+use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
@@ -92,6 +93,15 @@ impl Engine {
             Ok(outcome) => outcome,
             Err(_) => Err(ApiError::RequestTimeoutError),
         }
+    }
+
+    /// The next piece of an answer that the engine may keep to itself for so long at the most.
+    pub(crate) async fn piece<T>(
+        &self,
+        pieces: &mut (impl Stream<Item = Result<T, ApiError>> + Unpin),
+        silence: Duration,
+    ) -> Option<Result<T, ApiError>> {
+        tokio::time::timeout(silence, pieces.next()).await.unwrap_or(Some(Err(ApiError::RequestTimeoutError)))
     }
 
     /// What the engine is. Two requests the first time, none after.

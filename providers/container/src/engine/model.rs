@@ -96,6 +96,7 @@ answer! {
     Healthcheck {
         test: Vec<String> = "Test",
         interval: u64 = "Interval",
+        timeout: u64 = "Timeout",
         start_period: u64 = "StartPeriod",
         retries: u32 = "Retries",
     }

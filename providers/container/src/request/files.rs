@@ -8,6 +8,9 @@ use broker_core::{ArgValue, Args};
 
 use super::Bad;
 
+/// How much may be put in by contents that are part of the request: every change of the host writes them down once more.
+const MOST_INLINE: usize = 64 * 1024;
+
 /// One file for a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PutFile {
@@ -43,7 +46,20 @@ pub(super) fn parse(value: &ArgValue) -> Result<Vec<PutFile>, Bad> {
         Bad("it must be a mapping of paths in the container to `{content: …}`, `{source: …}` or `{base64: …}`"
             .to_owned())
     })?;
-    map.iter().map(|(to, what)| parse_one(to, what)).collect()
+    let files = map.iter().map(|(to, what)| parse_one(to, what)).collect::<Result<Vec<_>, _>>()?;
+    let sizes = files.iter().filter_map(|file| match &file.contents {
+        Contents::Bytes(bytes) => Some((bytes.len(), &file.to)),
+        Contents::File(_) => None,
+    });
+    let all: usize = sizes.clone().map(|(size, _)| size).sum();
+    match sizes.max() {
+        Some((_, largest)) if all > MOST_INLINE => Err(Bad(format!(
+            "`{largest}`: contents in the request are written down with it, and have {} KiB in all at the most; give a file by \
+             its path as `source` (`file_from`)",
+            MOST_INLINE / 1024
+        ))),
+        _ => Ok(files),
+    }
 }
 
 fn parse_one(to: &str, what: &ArgValue) -> Result<PutFile, Bad> {
@@ -113,6 +129,20 @@ mod tests {
         assert_eq!((files[1].mode, &files[1].contents), (None, &Contents::Bytes(vec![0xff, 0])));
         assert_eq!((files[2].mode, &files[2].contents), (Some(0o755), &Contents::File("Cargo.toml".into())));
         assert_eq!(format!("{:?}", files[0].contents), "1 bytes");
+    }
+
+    #[test]
+    fn contents_in_the_request_are_small() {
+        let half = "x".repeat(MOST_INLINE / 2);
+        let packed = BASE64_STANDARD.encode(&half);
+        assert!(parse(serde_json::json!({"/a": {"content": half}, "/b": {"base64": packed}})).is_ok());
+        let more = format!("{half}x");
+        let error = parse(serde_json::json!({"/a": {"content": half}, "/b": {"content": more}})).unwrap_err().0;
+        assert!(error.starts_with("`/b`: contents in the request") && error.contains("64 KiB"), "{error}");
+        let dir = tempfile::tempdir().unwrap();
+        let large = dir.path().join("large");
+        std::fs::write(&large, vec![0; MOST_INLINE * 2]).unwrap();
+        assert!(parse(serde_json::json!({"/a": {"source": large}})).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use broker_core::{ArgValue, duration};
 pub(crate) use self::files::{Contents, PutFile};
 pub(crate) use self::ports::{Inside, Publish};
 pub use self::wait::Wait;
+use crate::network;
 use crate::settings::Settings;
 
 /// How long a container may take to become ready where nothing else is said.
@@ -172,6 +173,10 @@ impl Spec {
         };
         for (key, value) in order.args.iter().filter(|(key, value)| *key != action && !value.is_null()) {
             spec.set(action, key, value).map_err(|bad| bad.at(key))?;
+        }
+        let mode = spec.networks.iter().find(|name| network::is_alone(name));
+        if let Some(mode) = mode.filter(|_| spec.networks.len() > 1 || spec.network_group.is_some()) {
+            return Err(Bad(format!("`{mode}` goes with no other network, and with no group")).at("network"));
         }
         Ok(spec)
     }
@@ -542,6 +547,7 @@ mod tests {
             ("volumes", serde_json::json!("/a:b"), "`b` in `/a:b` must be an absolute path"),
             ("volumes", serde_json::json!("?x:/b"), "neither a path nor a volume's name"),
             ("network", serde_json::json!("a?b"), "`a?b` has characters in it"),
+            ("network", serde_json::json!("host, lab"), "`host` goes with no other network"),
             ("network_group", serde_json::json!("../x"), "`../x` must be two or more letters"),
             ("privileged", serde_json::json!("very"), "`very` must be `true` or `false`"),
             ("tmpfs", serde_json::json!("run"), "`run` must be an absolute path"),

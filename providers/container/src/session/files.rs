@@ -276,7 +276,7 @@ impl ContainerSession {
                 Ok(()) => return Ok(()),
                 Err(refused) => self.target.failed(&doing, &refused),
             },
-            () = pulse.stalled() => {
+            () = pulse.stalled(STALL) => {
                 let message = format!("{doing} in container `{}`: the engine takes no more", self.label());
                 error(SessionErrorKind::Timeout, message)
             }
@@ -517,7 +517,7 @@ fn below_target(root: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 
 /// Signs of life of a body that the engine takes, and why it broke off.
 #[derive(Default)]
-struct Pulse {
+pub(crate) struct Pulse {
     beats: AtomicU64,
     /// Whether it is we who have nothing to give.
     waiting: AtomicBool,
@@ -525,11 +525,16 @@ struct Pulse {
 }
 
 impl Pulse {
-    /// Completes when the engine has taken nothing for too long.
-    async fn stalled(&self) {
+    /// Another piece is on its way.
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Completes when the engine has taken nothing for so long.
+    pub(crate) async fn stalled(&self, limit: Duration) {
         loop {
             let before = self.beats.load(Ordering::Relaxed);
-            tokio::time::sleep(STALL).await;
+            tokio::time::sleep(limit).await;
             if before == self.beats.load(Ordering::Relaxed) && !self.waiting.load(Ordering::Relaxed) {
                 return;
             }

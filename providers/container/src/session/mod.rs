@@ -1,7 +1,7 @@
 //! A session on a container: commands by the engine's exec, files by its archives.
 
 pub(crate) mod exec;
-mod files;
+pub(crate) mod files;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,9 +5,16 @@ use std::time::{Duration, Instant};
 use broker_core::provider::{ErrorKind, Query};
 use serde_json::json;
 
-use crate::support::{EXITS, Lab, TINY, chain};
+use crate::support::{EXITS, Lab, Spoil, TINY, chain, provider, spoiling};
 
-on_both_engines!(an_app_runs_and_is_removed, a_failing_app, a_cancelled_app_is_removed, images_are_listed);
+on_both_engines!(
+    an_app_runs_and_is_removed,
+    a_failing_app,
+    a_cancelled_app_is_removed,
+    an_app_that_cannot_be_removed_is_no_failure,
+    an_answer_without_a_word_is_no_end,
+    images_are_listed,
+);
 
 async fn an_app_runs_and_is_removed(lab: Lab) {
     let args = json!({
@@ -48,6 +55,29 @@ async fn a_cancelled_app_is_removed(lab: Lab) {
     });
     assert_eq!(ran.unwrap_err().kind(), ErrorKind::Cancelled);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(lab.containers().await.is_empty());
+}
+
+async fn an_app_that_cannot_be_removed_is_no_failure(lab: Lab) {
+    let dir = tempfile::tempdir().unwrap();
+    for (times, is_left) in [(1, false), (usize::MAX, true)] {
+        let socket = dir.path().join(format!("{times}.sock"));
+        spoiling(&lab.socket, &socket, "DELETE ", times, Spoil::Cut);
+        let order = lab.order_for("container_app", TINY, json!({"command": "echo magic"}));
+        let ran = provider(&[("host", socket.to_str().unwrap())]).execute(&order).await;
+        assert_eq!(ran.unwrap_or_else(|error| panic!("{}", chain(&error))).output, json!("magic\n"));
+        assert_eq!(lab.containers().await.len(), usize::from(is_left));
+    }
+}
+
+async fn an_answer_without_a_word_is_no_end(lab: Lab) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let empty = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    spoiling(&lab.socket, &socket, "/wait?", 1, Spoil::Answer(empty));
+    let order = lab.order_for("container_app", TINY, json!({"command": "sh -c 'sleep 2; echo late; exit 5'"}));
+    let ran = provider(&[("host", socket.to_str().unwrap())]).execute(&order).await.unwrap();
+    assert_eq!((ran.output, ran.failure.as_deref()), (json!("late\n"), Some("exit status 5")));
     assert!(lab.containers().await.is_empty());
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use broker_core::inventory::HostRecord;
 use serde_json::json;
 
-use crate::support::{DEBIAN, HEALTH, Lab, PORTS, TINY, chain};
+use crate::support::{DEBIAN, HEALTH, HEALTH_LATE, Lab, PORTS, TINY, chain, provider};
 
 on_both_engines!(
     the_whole_life,
@@ -20,6 +20,9 @@ on_both_engines!(
     conditions_are_waited_for,
     files_are_there_before_the_start,
     hosts_of_a_group_find_one_another,
+    several_processes_join_one_group,
+    modes_take_the_place_of_networks,
+    a_healthcheck_has_the_time_that_its_image_gives_it,
     short_names_of_local_images,
     many_at_once,
     a_network_that_exists_is_joined,
@@ -233,6 +236,61 @@ async fn hosts_of_a_group_find_one_another(lab: Lab) {
     assert_eq!(networks(), 1);
     lab.provider.release(&again).await.unwrap();
     assert_eq!(networks(), 0);
+}
+
+async fn several_processes_join_one_group(lab: Lab) {
+    for _ in 0..3 {
+        let group = format!("group-{}", broker_core::HostId::generate().short());
+        // What a provider has looked up the others do not know, as if each were in a process of its own.
+        let providers: Vec<_> = (0..7).map(|_| provider(&[("host", &lab.socket)])).collect();
+        let joining = providers.iter().map(async |provider| {
+            let order = lab.order(TINY, json!({"network_group": group}));
+            let facts = provider.checkout(&order).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+            lab.record(&order, facts).await
+        });
+        let hosts = futures_util::future::join_all(joining).await;
+        let count = || {
+            let (_, networks) = lab.ask("/networks");
+            networks.as_array().unwrap().iter().filter(|network| network["Name"] == group.as_str()).count()
+        };
+        assert_eq!(count(), 1);
+        let leaving = hosts.iter().zip(&providers).map(|(host, provider)| provider.release(host));
+        let left = futures_util::future::join_all(leaving).await;
+        assert!(left.iter().all(Result::is_ok), "{left:?}");
+        assert_eq!(count(), 0);
+    }
+}
+
+async fn modes_take_the_place_of_networks(lab: Lab) {
+    let other = lab.host(TINY, json!({})).await;
+    let with_other = format!("container:{}", other.name.as_deref().unwrap());
+    let mut modes = vec!["host", "none", "bridge", with_other.as_str()];
+    if lab.podman {
+        modes.push("private");
+    }
+    for mode in modes {
+        let order = lab.order(TINY, json!({"network": mode}));
+        lab.provider.prepare(std::slice::from_ref(&order)).await.unwrap();
+        let facts = lab.provider.checkout(&order).await.unwrap_or_else(|error| panic!("{mode}: {}", chain(&error)));
+        let host = lab.record(&order, facts).await;
+        let interfaces = lab.line(&host, "ls /sys/class/net | tr '\\n' ' '").await;
+        match mode {
+            "none" => assert_eq!(interfaces, "lo "),
+            "host" => {
+                let id = host.details.facts["container"].as_str().unwrap();
+                assert_eq!(lab.ask(&format!("/containers/{id}/json")).1["HostConfig"]["NetworkMode"], "host");
+            }
+            _ => assert!(interfaces.contains("eth0"), "{mode}: {interfaces}"),
+        }
+        lab.provider.release(&host).await.unwrap();
+    }
+    lab.provider.release(&other).await.unwrap();
+}
+
+async fn a_healthcheck_has_the_time_that_its_image_gives_it(lab: Lab) {
+    let host = lab.host(HEALTH_LATE, json!({})).await;
+    assert_eq!(lab.line(&host, "cat /tmp/healthy").await, "");
+    lab.provider.release(&host).await.unwrap();
 }
 
 async fn short_names_of_local_images(lab: Lab) {

@@ -6,7 +6,7 @@ use broker_core::provider::ErrorKind;
 use broker_core::{ArgValue, Args};
 use serde_json::json;
 
-use crate::support::{EXITS, HEALTH, Lab, TINY, chain, provider};
+use crate::support::{EXITS, HEALTH, Lab, Spoil, TINY, chain, provider, spoiling};
 
 on_both_engines!(
     an_image_that_exits_at_once,
@@ -16,6 +16,7 @@ on_both_engines!(
     an_unknown_image,
     a_network_that_does_not_exist,
     never_ready,
+    an_engine_that_falls_silent,
     a_container_that_ends_while_it_is_waited_for,
     secrets_are_not_shown,
     a_cancelled_order_leaves_nothing,
@@ -90,13 +91,40 @@ async fn never_ready(lab: Lab) {
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert_eq!(error.kind(), ErrorKind::Timeout);
     let text = chain(&error);
-    assert!(text.contains("was not ready within 1s: waited for `port:1234`, and it is running"), "{text}");
+    let says = "was not ready within 1s: waited for `port:1234`, and it is running; `wait_timeout` gives it more time: its log";
+    assert!(text.contains(says), "{text}");
     assert!(text.contains("still starting"), "{text}");
     let command = json!({"command": "sh -c 'exec sleep 1000'", "wait_timeout": "30s"});
     let error = lab.failure(HEALTH, command).await;
     assert!(error.to_string().contains("is unhealthy"), "{error}");
     let error = lab.failure(TINY, json!({"wait": "healthcheck"})).await;
     assert_eq!(error.to_string(), format!("image `{TINY}` has no healthcheck to wait for"));
+}
+
+async fn an_engine_that_falls_silent(lab: Lab) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str, words| {
+        let socket = dir.path().join(name);
+        spoiling(&lab.socket, &socket, words, usize::MAX, Spoil::Hold);
+        provider(&[("host", socket.to_str().unwrap()), ("timeout", "5")])
+    };
+    let while_it_is = Duration::from_secs(60);
+    let order = lab.order(TINY, json!({"files": {"/etc/given": {"content": "text"}}}));
+    let put = at("put.sock", "/archive");
+    let error = tokio::time::timeout(while_it_is, put.checkout(&order)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", chain(&error));
+    assert!(error.to_string().starts_with("could not put `/etc/given` into container"), "{error}");
+    let order = lab.order_for("container_app", TINY, json!({"command": "true"}));
+    let logs = at("logs.sock", "/logs?");
+    let error = tokio::time::timeout(while_it_is, logs.execute(&order)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", chain(&error));
+    assert_eq!(lab.containers().await, Vec::<String>::new());
+    let mut host = lab.host(TINY, json!({})).await;
+    host.endpoint = Some(logs.endpoint().await.unwrap());
+    let (output, _pieces) = tokio::sync::mpsc::channel(1);
+    let request = broker_core::LogRequest { tail: None, follow: false, output };
+    let error = tokio::time::timeout(while_it_is, logs.logs(&host, request)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", chain(&error));
 }
 
 async fn a_container_that_ends_while_it_is_waited_for(lab: Lab) {

@@ -1,6 +1,6 @@
 //! The provider on a real Docker and a real Podman: every test runs on both.
 //!
-//! Both engines must be there, with the images `localhost/broker-testhost:{tiny,debian,exits,health,ports}`. Where one is
+//! Both engines must be there, with the images `localhost/broker-testhost:{tiny,debian,exits,health,health-late,ports}`. Where one is
 //! missing the tests fail and say which.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]

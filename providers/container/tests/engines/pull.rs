@@ -3,11 +3,15 @@
 //! Docker alone: it takes registries on the loopback address without TLS, and Podman does so only when told in its
 //! configuration.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_core::provider::{ErrorKind, Order};
+use broker_core::settings::Settings;
+use broker_core::{Broker, HostRequest, Step};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -16,6 +20,9 @@ use crate::support::{Lab, chain};
 
 /// Tells the second process of the test where the registry is.
 const ADDRESS: &str = "BROKER_TEST_REGISTRY";
+
+/// Where the registry tells how often it was asked.
+const ASKED: &str = "/asked";
 
 /// A password that has a character beyond letters and digits in every way of packing it.
 const PASSWORD: &str = "???>>>???";
@@ -28,8 +35,37 @@ fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split_ascii_whitespace().next().unwrap())
 }
 
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// What a registry has by a tag or digest: the kind, and the contents.
+type Stored = HashMap<String, (&'static str, Vec<u8>)>;
+
+/// The image `mine:1`, and `both:1`, which is there for two platforms.
+fn stored() -> Stored {
+    let mut stored = Stored::new();
+    let platforms = ["amd64", "arm64"].map(|architecture| {
+        let (manifest, blobs) = image(architecture);
+        stored.extend(blobs.into_iter().map(|(digest, blob)| (digest, ("application/octet-stream", blob))));
+        let (digest, size) = (sha256(&manifest), manifest.len());
+        stored.insert(digest.clone(), (MANIFEST, manifest.clone()));
+        stored.insert(format!("mine/{architecture}"), (MANIFEST, manifest));
+        json!({
+            "mediaType": MANIFEST, "size": size, "digest": digest,
+            "platform": {"architecture": architecture, "os": "linux"},
+        })
+    });
+    if let Some(manifest) = stored.remove("mine/amd64") {
+        stored.insert("mine/1".to_owned(), manifest);
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": platforms}).to_string().into_bytes();
+    stored.insert(sha256(&index), (INDEX, index.clone()));
+    stored.insert("both/1".to_owned(), (INDEX, index));
+    stored
+}
+
 /// The manifest and the blobs of an image with one file in it.
-fn image() -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
+fn image(architecture: &str) -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
     let mut layer = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(5);
@@ -37,13 +73,13 @@ fn image() -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
     layer.append_data(&mut header, "hello", &b"hello"[..]).unwrap();
     let layer = layer.into_inner().unwrap();
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {"ExposedPorts": {"7/tcp": {}}},
+        "architecture": architecture, "os": "linux", "config": {"ExposedPorts": {"7/tcp": {}}},
         "rootfs": {"type": "layers", "diff_ids": [sha256(&layer)]},
     });
     let config = config.to_string().into_bytes();
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "mediaType": MANIFEST,
         "config": {
             "mediaType": "application/vnd.docker.container.image.v1+json",
             "size": config.len(), "digest": sha256(&config),
@@ -56,16 +92,15 @@ fn image() -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
     (manifest.to_string().into_bytes(), vec![(sha256(&config), config), (sha256(&layer), layer)])
 }
 
-/// Serves the image `mine:1` to who has logged in, and notes who asked for manifests.
-async fn registry() -> (String, Arc<Mutex<Vec<String>>>) {
+/// Serves images to who has logged in, and tells everybody how often their manifests were asked for by a tag.
+async fn registry() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&asked);
-    let (manifest, blobs) = image();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let stored = Arc::new(stored());
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let (manifest, blobs, noted) = (manifest.clone(), blobs.clone(), Arc::clone(&noted));
+            let (stored, asked) = (Arc::clone(&stored), Arc::clone(&asked));
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
@@ -79,18 +114,22 @@ async fn registry() -> (String, Arc<Mutex<Vec<String>>>) {
                 let path = head.split_ascii_whitespace().nth(1).unwrap_or_default().to_owned();
                 let login = format!("Authorization: Basic {}", encoded(&format!("jane:{PASSWORD}")));
                 let digest = path.rsplit('/').next().unwrap_or_default();
-                let answer = if !head.contains(&login) {
-                    ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"test\"", Vec::new())
-                } else if path.contains("/mine/manifests/") {
-                    noted.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
-                    ("200 OK", "Content-Type: application/vnd.docker.distribution.manifest.v2+json", manifest)
-                } else if let Some((_, blob)) = blobs.into_iter().find(|(name, _)| name == digest) {
-                    ("200 OK", "Content-Type: application/octet-stream", blob)
+                let tag = path.strip_prefix("/v2/").map(|path| path.replace("/manifests/", "/"));
+                let by_tag = tag.filter(|tag| tag.ends_with("/1"));
+                let found = stored.get(by_tag.as_deref().unwrap_or(digest));
+                let answer = if path == ASKED {
+                    ("200 OK", "X-Is: count".to_owned(), asked.load(Ordering::SeqCst).to_string().into_bytes())
+                } else if !head.contains(&login) {
+                    ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"test\"".to_owned(), Vec::new())
+                } else if let Some((kind, contents)) = found {
+                    asked.fetch_add(usize::from(by_tag.is_some()), Ordering::SeqCst);
+                    let digest = if kind.contains("manifest") { sha256(contents) } else { digest.to_owned() };
+                    ("200 OK", format!("Content-Type: {kind}\r\nDocker-Content-Digest: {digest}"), contents.clone())
                 } else if path == "/v2/" {
-                    ("200 OK", "Content-Type: application/json", b"{}".to_vec())
+                    ("200 OK", "Content-Type: application/json".to_owned(), b"{}".to_vec())
                 } else {
                     let refusal = json!({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]});
-                    ("404 Not Found", "Content-Type: application/json", refusal.to_string().into_bytes())
+                    ("404 Not Found", "Content-Type: application/json".to_owned(), refusal.to_string().into_bytes())
                 };
                 let (status, header, body) = answer;
                 let version = "Docker-Distribution-Api-Version: registry/2.0";
@@ -106,7 +145,16 @@ async fn registry() -> (String, Arc<Mutex<Vec<String>>>) {
             });
         }
     });
-    (address, asked)
+    address
+}
+
+/// How often manifests were asked for by a tag.
+fn asked(address: &str) -> usize {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {ASKED} HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.rsplit("\r\n\r\n").next().unwrap().parse().unwrap()
 }
 
 fn encoded(text: &str) -> String {
@@ -121,7 +169,7 @@ async fn a_stored_login_is_used() {
         println!("this is the second process");
         return pull(&address).await;
     }
-    let (address, asked) = registry().await;
+    let address = registry().await;
     let dir = tempfile::tempdir().unwrap();
     let auth = dir.path().join("auth.json");
     let stored = json!({"auths": {&address: {"auth": encoded(&format!("jane:{PASSWORD}"))}}});
@@ -133,9 +181,6 @@ async fn a_stored_login_is_used() {
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("this is the second process"), "{text}");
-    // Once because it was missing, once because it was to be pulled always, and not for the second of a batch.
-    let pulls = asked.lock().unwrap().iter().filter(|line| line.contains("/manifests/1 ")).count();
-    assert!((2..=4).contains(&pulls), "{:?}", asked.lock().unwrap());
 }
 
 async fn pull(address: &str) {
@@ -143,22 +188,65 @@ async fn pull(address: &str) {
     let image = format!("{address}/mine:1");
     let orders: Vec<Order> = (0..2).map(|_| lab.order(&image, json!({}))).collect();
     lab.provider.prepare(&orders).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    // Missing, and not for the second of a batch.
+    let once = asked(address);
+    assert!((1..=2).contains(&once), "one pull asks {once} times");
+    lab.provider.prepare(&orders).await.unwrap();
+    assert_eq!(asked(address), once);
     assert_eq!(lab.ask(&format!("/images/{image}/json")).0, 200);
     // There is no program in it; the failure shows that the image is taken for what it is.
     let error = lab.failure(&image, json!({"command": "/none"})).await;
     assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
     let always: Vec<Order> = (0..2).map(|_| lab.order(&image, json!({"pull": "always"}))).collect();
     lab.provider.prepare(&always).await.unwrap();
+    assert_eq!(asked(address), 2 * once, "once for a batch");
     // What has been removed meanwhile is pulled again.
     assert_eq!(lab.call("DELETE", &format!("/images/{image}")).0, 200);
+    let error = lab.failure(&image, json!({"command": "/none"})).await;
+    assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
+    assert_eq!(asked(address), 3 * once);
+    assert_eq!(lab.call("DELETE", &format!("/images/{image}")).0, 200);
+    assert!(told(&lab, &image).await.contains(&format!("pulling image `{image}`")));
+    assert_eq!(lab.call("DELETE", &format!("/images/{image}")).0, 200);
+    // Of an image that is there for several platforms it is the one that was asked for.
+    let both = format!("{address}/both:1");
+    for architecture in ["arm64", "amd64"] {
+        let order = lab.order(&both, json!({"platform": format!("linux/{architecture}")}));
+        lab.provider.prepare(&[order]).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert_eq!(lab.ask(&format!("/images/{both}/json")).1["Architecture"], architecture);
+    }
+    assert_eq!(lab.call("DELETE", &format!("/images/{both}")).0, 200);
     let error = lab.provider.prepare(&[lab.order(&format!("{address}/other:1"), json!({}))]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.to_string().contains("manifest"), "{error}");
 }
 
+/// What is told while an image is pulled for a checkout.
+async fn told(lab: &Lab, image: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::builder().yaml(format!("Container: {{host: {}}}", lab.socket));
+    let broker = Broker::bare()
+        .provider(broker_container::factory())
+        .settings(settings.known_providers(["Container"]).build().unwrap().settings)
+        .directory(dir.path())
+        .without_guardian()
+        .build()
+        .unwrap();
+    let mut steps = broker.steps();
+    let request = HostRequest::action("container_host", image).arg("command", "/none");
+    assert!(broker.checkout(request).await.is_err());
+    let mut told = Vec::new();
+    while let Ok(step) = steps.try_recv() {
+        if let Step::Doing(text) = step.step {
+            told.push(text);
+        }
+    }
+    told
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_login_it_is_refused() {
-    let (address, _asked) = registry().await;
+    let address = registry().await;
     let lab = Lab::docker();
     let error = lab.provider.prepare(&[lab.order(&format!("{address}/mine:1"), json!({}))]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");

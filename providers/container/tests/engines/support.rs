@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_core::inventory::{Details, HostRecord, HostState};
 use broker_core::provider::{Endpoint, HostFacts, Order, Provider, ProviderError, Scope};
@@ -14,13 +16,57 @@ use broker_core::settings::ProviderSettings;
 use broker_core::{ArgValue, Args, HostId};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 pub(crate) const TINY: &str = "localhost/broker-testhost:tiny";
 pub(crate) const DEBIAN: &str = "localhost/broker-testhost:debian";
 pub(crate) const EXITS: &str = "localhost/broker-testhost:exits";
 pub(crate) const HEALTH: &str = "localhost/broker-testhost:health";
+/// Healthy after six seconds, and checked every ten.
+pub(crate) const HEALTH_LATE: &str = "localhost/broker-testhost:health-late";
 pub(crate) const PORTS: &str = "localhost/broker-testhost:ports";
+
+/// What becomes of requests on their way to an engine.
+#[derive(Clone, Copy)]
+pub(crate) enum Spoil {
+    /// Nothing ever comes of them.
+    Hold,
+    /// Their connections are cut.
+    Cut,
+    /// They are answered with this.
+    Answer(&'static str),
+}
+
+/// A way to an engine on which so many requests are spoilt whose first line has these words in it.
+pub(crate) fn spoiling(engine: &str, socket: &Path, words: &'static str, times: usize, how: Spoil) {
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let engine = engine.to_owned();
+    let left = Arc::new(AtomicUsize::new(times));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (engine, left) = (engine.clone(), Arc::clone(&left));
+            tokio::spawn(async move {
+                let mut head = vec![0; 65536];
+                let size = client.read(&mut head).await.unwrap_or(0);
+                head.truncate(size);
+                let is_meant = String::from_utf8_lossy(&head).lines().next().is_some_and(|line| line.contains(words));
+                let one_less = |left: usize| left.checked_sub(1);
+                if is_meant && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                    match how {
+                        Spoil::Hold => std::future::pending().await,
+                        Spoil::Cut => {}
+                        Spoil::Answer(answer) => drop(client.write_all(answer.as_bytes()).await),
+                    }
+                    return;
+                }
+                let mut engine = tokio::net::UnixStream::connect(engine).await.unwrap();
+                engine.write_all(&head).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut client, &mut engine).await);
+            });
+        }
+    });
+}
 
 /// One engine, and all that a test makes at it: what is left at its end is removed.
 pub(crate) struct Lab {
@@ -33,19 +79,22 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn docker() -> Self {
-        Self::at("/var/run/docker.sock", false)
+        Self::at(&["/var/run/docker.sock".into(), "/run/docker.sock".into()], false)
     }
 
+    /// An ordinary user's engine, where they have one.
     pub(crate) fn podman() -> Self {
-        Self::at("/run/podman/podman.sock", true)
+        let own = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("podman/podman.sock"));
+        let sockets: Vec<PathBuf> = own.into_iter().chain(["/run/podman/podman.sock".into()]).collect();
+        Self::at(&sockets, true)
     }
 
-    fn at(socket: &str, podman: bool) -> Self {
-        if let Err(error) = UnixStream::connect(socket) {
+    fn at(sockets: &[PathBuf], podman: bool) -> Self {
+        let Some(socket) = sockets.iter().find(|socket| UnixStream::connect(socket).is_ok()) else {
             let name = if podman { "Podman" } else { "Docker" };
-            panic!("this test needs {name}, and nothing answers at {socket}: {error}");
-        }
-        Self::through(socket, podman)
+            panic!("this test needs {name}, and nothing answers at {sockets:?}");
+        };
+        Self::through(socket.to_str().unwrap(), podman)
     }
 
     /// The same engine behind another socket.

@@ -1,5 +1,7 @@
 //! What must be true when the provider fails, is not there, or is another one.
 
+use std::time::Duration;
+
 use broker_core::inventory::{HostRecord, HostState};
 use broker_core::provider::ErrorKind;
 use broker_core::{CheckoutFailure, Error, FailureCause, Host, HostRequest, Result};
@@ -307,27 +309,73 @@ pub fn one_that_hangs_does_not_hold_up_nine<S: ProviderSubject>(case: &Case<S>) 
     case.everything_can_be_checked_in();
 }
 
-/// Cuts the wire at every request of a checkout in turn, before it arrives and before its answer does.
+/// Cuts the wire at every request of a checkout in turn: before it arrives, before its answer does, and before it arrives
+/// all the same.
 pub fn a_wire_cut_at_any_request_of_a_checkout<S: ProviderSubject>(case: &Case<S>) {
-    for cut in [Cut::After, Cut::Before] {
+    cut_at_any_request(case, async |case| {
+        let outcome = case.broker().checkout_kept(case.subject.request()).await;
+        let made = matches!(&outcome, Ok(hosts) if hosts.iter().all(Result::is_ok));
+        (made.then_some(()), format!("{outcome:?}"))
+    });
+}
+
+/// As for a checkout of a kept host: what is left of one for a guard is released, or has an entry.
+pub fn a_wire_cut_at_any_request_of_a_guarded_checkout<S: ProviderSubject>(case: &Case<S>) {
+    cut_at_any_request(case, async |case| {
+        let outcome = case.broker().checkout(case.subject.request()).await;
+        let said = format!("{outcome:?}");
+        (outcome.ok(), said)
+    });
+}
+
+/// Cuts the wire at every request of something that checks a host out, and returns what holds the host and what it said.
+fn cut_at_any_request<S: ProviderSubject, T>(case: &Case<S>, check_out: impl AsyncFn(&Case<S>) -> (Option<T>, String)) {
+    for cut in [Cut::After, Cut::Before, Cut::Late] {
         let mut went_well = false;
         for request in 1..MOST_REQUESTS {
             case.subject.cut(cut(request));
-            let outcome = case.block(case.broker().checkout_kept(case.subject.request()));
+            let (held, said) = case.block(check_out(case));
             let was_cut = !case.subject.has_yet_to_cut();
             case.subject.weather(Weather::Fair);
-            let made = matches!(&outcome, Ok(hosts) if hosts.iter().all(Result::is_ok));
+            // What comes late has come by then.
+            if matches!(cut(request), Cut::Late(_)) && was_cut {
+                std::thread::sleep(Duration::from_secs(2));
+            }
             let records = case.journal_and_provider_agree();
             let active = records.iter().any(|record| record.state == HostState::Active);
-            assert_eq!(active, made, "what was said and what is written down differ: {outcome:?}, {records:#?}");
+            assert_eq!(active, held.is_some(), "what was said and what is written down differ: {said}, {records:#?}");
+            let made = held.is_some();
+            drop(held);
             case.everything_can_be_checked_in();
             if !was_cut {
-                assert!(made, "no request was cut, and it failed: {outcome:?}");
+                assert!(made, "no request was cut, and it failed: {said}");
                 went_well = true;
                 break;
             }
         }
         assert!(went_well, "a checkout has more than {MOST_REQUESTS} requests");
+    }
+}
+
+/// Cuts the wire at every request of an action that makes no host: nothing is left of it.
+pub fn a_wire_cut_at_any_request_of_an_execution<S: ProviderSubject>(case: &Case<S>) {
+    let Some((request, _)) = case.subject.abilities().execute else { return };
+    for cut in [Cut::After, Cut::Late] {
+        for at in 1..MOST_REQUESTS {
+            case.subject.cut(cut(at));
+            let outcome = case.block(case.broker().execute(request.clone()));
+            let was_cut = !case.subject.has_yet_to_cut();
+            case.subject.weather(Weather::Fair);
+            if was_cut && matches!(cut(at), Cut::Late(_)) {
+                // What comes late has come by then.
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            case.nothing_is_left();
+            if !was_cut {
+                outcome.unwrap();
+                break;
+            }
+        }
     }
 }
 

@@ -109,6 +109,8 @@ fn a_vanished_container_checks_in_fine(lab: Lab) {
 }
 
 fn a_checkout_that_is_killed_leaves_nothing_unknown(lab: Lab) {
+    // For so long a creation may be carried out that nobody was there to hear of.
+    lab.env.write_settings("Container:\n  timeout: 10\n");
     for moment in [50, 150, 300, 600] {
         let line = format!("checkout --container-host {} --count 2", image("tiny"));
         let running = lab.env.call(&line).start();
