@@ -7,6 +7,7 @@ use std::io;
 use broker::args_file::ArgsFileError;
 use broker::inventory::InventoryError;
 use broker::provider::{ErrorKind, ProviderError};
+use broker::secrets::is_secret_name;
 use broker::session::{SessionError, SessionErrorKind};
 use broker::settings::SettingsError;
 use broker::{CheckoutFailure, Error, FailureCause, RequestError};
@@ -451,6 +452,7 @@ impl From<SplitError> for CommandError {
                 hints.push(format!("did you mean `--{meant}`? `--arg {key}=VALUE` passes it to the provider as it is"));
             }
             SplitError::NoValue { name, next: Some(next) } if next.len() > 2 => {
+                let next = if is_secret_name(name) { "VALUE" } else { next };
                 hints.push(format!("a value that begins with a dash is written `--{name}={next}`"));
             }
             SplitError::NoValue { name, .. } => hints.push(format!("write `--{name}=VALUE`, say `--{name}=true`")),

@@ -207,7 +207,9 @@ impl HostRequest {
 
         let (provider, action) = self.find_action(providers, wanted)?;
         let target = self.args.get(action.name).map(ToString::to_string).unwrap_or_default();
+        let hidden = provider.hidden_args.iter().filter(|name| self.args.contains_key(**name));
         Ok(ResolvedRequest {
+            hidden_args: hidden.copied().collect(),
             wanted: format!("{} {}={target}", provider.name, action.name),
             provider: provider.name.to_owned(),
             instance: self.instance,
@@ -305,6 +307,8 @@ pub struct ResolvedRequest {
     pub action: String,
     /// All arguments, the action's own among them.
     pub args: Args,
+    /// Those of the arguments that no output shows, beside those with the name of a secret.
+    pub hidden_args: Vec<&'static str>,
     /// How many.
     pub count: u32,
     /// Labels for the hosts.

@@ -92,7 +92,7 @@ lease ends. Hosts that could not be had are errors, and the exit status says so;
 
 What to get is an action, such as `--container-host IMAGE`, or a nick from the settings that names one. Options that \
 are not listed here are passed to the provider as arguments: `--key value`, `--key=value` and `key=value` mean the \
-same. `key=@FILE` reads the value from a JSON or YAML file.",
+same. `key=@FILE` reads the value from a JSON or YAML file, and `key=@@TEXT` is the text `@TEXT`.",
         after_help = "Examples:
   broker checkout --container-host ubi9
   broker checkout --nick rhel9 --count 3 --lease 2h

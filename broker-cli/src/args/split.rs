@@ -19,6 +19,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use broker::secrets::{HIDDEN, is_secret_name, masked};
+
 /// The option that passes an argument on whatever its name is.
 pub(crate) const ARG: &str = "arg";
 
@@ -189,7 +191,7 @@ pub enum SplitError {
     },
     /// A word that is not UTF-8.
     NotText {
-        /// The word, as far as it can be shown.
+        /// The word, as far as it can be shown, and without secrets.
         word: String,
     },
 }
@@ -294,7 +296,7 @@ impl Sorter<'_> {
             (Owner::Provider(key), true) => {
                 let key = key.clone();
                 let value = value.or_else(|| self.next_value()).ok_or_else(|| self.no_value(name))?;
-                self.push(key, Given::Text(text(value)?));
+                self.push_text(key, value)?;
             }
             (Owner::Provider(_), false) if value.is_some() => {
                 return Err(SplitError::SwitchValue { name: name.to_owned() });
@@ -312,8 +314,7 @@ impl Sorter<'_> {
             return Err(SplitError::NearMiss { given: name.to_owned(), meant: meant.to_owned() });
         }
         let value = value.or_else(|| self.next_value()).ok_or_else(|| self.no_value(name))?;
-        self.push(name.replace('-', "_"), Given::Text(text(value)?));
-        Ok(())
+        self.push_text(name.replace('-', "_"), value)
     }
 
     /// `key=value`.
@@ -393,6 +394,15 @@ impl Sorter<'_> {
         }
     }
 
+    fn push_text(&mut self, key: String, value: OsString) -> Result<(), SplitError> {
+        let value = value.into_string().map_err(|value| match is_secret_name(&key) {
+            true => SplitError::NotText { word: HIDDEN.to_owned() },
+            false => not_text(&value),
+        })?;
+        self.push(key, Given::Text(value));
+        Ok(())
+    }
+
     fn push(&mut self, key: String, value: Given) {
         self.sorted.arguments.push(Argument { key, value });
     }
@@ -417,7 +427,7 @@ fn text(word: OsString) -> Result<String, SplitError> {
 }
 
 fn not_text(word: &OsStr) -> SplitError {
-    SplitError::NotText { word: word.to_string_lossy().into_owned() }
+    SplitError::NotText { word: masked(&word.to_string_lossy()).into_owned() }
 }
 
 #[cfg(test)]
@@ -575,6 +585,11 @@ mod tests {
         let checkout = OsStr::new("checkout");
         assert!(matches!(words(&[checkout, &odd]), Err(SplitError::NotText { .. })));
         assert!(matches!(words(&[checkout, OsStr::new("--x"), &odd]), Err(SplitError::NotText { .. })));
+        let secret = OsString::from_vec(b"--password=s3cr3t\xff".to_vec());
+        for words in [words(&[checkout, &secret]), words(&[checkout, OsStr::new("--password"), &odd])] {
+            let error = words.unwrap_err().to_string();
+            assert!(error.contains("***") && !error.contains("s3cr3t"), "{error}");
+        }
         // A path for an option of Broker's own may be any bytes.
         let sorted = words(&[checkout, OsStr::new("--nick"), &odd]).unwrap();
         assert_eq!(sorted.words[1].as_bytes(), b"--nick=a\xff");
