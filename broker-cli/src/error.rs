@@ -240,6 +240,7 @@ fn code_of(error: &Error) -> Code {
             | RequestError::Count(_)
             | RequestError::NotOne(_)
             | RequestError::Argument { .. }
+            | RequestError::Value { .. }
             | RequestError::Lease { .. } => Code::Usage,
             _ => Code::Failed,
         },

@@ -114,9 +114,15 @@ say, are then left alone; --force takes them too.",
     )]
     Checkin(Checkin),
     /// Get more hosts like those you have
-    #[command(after_help = "Examples:
+    #[command(
+        long_about = "Get more hosts like those you have.
+
+They are made with the same arguments, labels and instance. Each lives for as long as the lease of the first one was \
+from its checkout, if it had one; --lease says otherwise.",
+        after_help = "Examples:
   broker duplicate 0
-  broker duplicate 0 web.example.com --count 2 --lease 1h")]
+  broker duplicate 0 web.example.com --count 2 --lease 1h"
+    )]
     Duplicate(Duplicate),
     /// Take hosts out of the inventory without giving them back
     #[command(
@@ -293,7 +299,7 @@ pub(crate) struct Wanted {
     /// A request from the settings, by its name; what is given here as well wins
     #[arg(short, long, value_name = "NAME")]
     pub(crate) nick: Option<String>,
-    /// Arguments from a JSON or YAML file; what is given here as well wins
+    /// Arguments from a JSON or YAML file, `count`, `lease` and `timeout` among them; what is given here as well wins
     #[arg(long, value_name = "PATH")]
     pub(crate) args_file: Option<PathBuf>,
     /// An argument for the provider, whatever its name is
@@ -341,7 +347,7 @@ pub(crate) struct Duplicate {
     /// How many of each
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(crate) count: u32,
-    /// How long the new hosts may live: `2h`, `1d`
+    /// How long the new hosts may live, where not as long as the first ones: `2h`, `1d`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) lease: Option<Duration>,
     /// How long it may take, for each: `90s`, `10m`

@@ -1,9 +1,8 @@
 //! `broker extend`
 
-use broker::inventory::HostRecord;
 use jiff::Timestamp;
 
-use super::{arguments, conclude, hosts, label, nothing_chosen, selected};
+use super::{arguments, conclude, governs_leases, hosts, label, nothing_chosen, selected};
 use crate::app::{App, Outcome};
 use crate::args::Extend;
 use crate::args::split::Argument;
@@ -14,11 +13,7 @@ pub(super) fn run(app: &App<'_>, options: &Extend, given: Vec<Argument>) -> Outc
     let by = options.lease.or(app.broker.settings().default_lease());
     let args = arguments(given)?;
     let records = selected(app, &options.selection)?;
-    let has_a_span = |record: &HostRecord| {
-        let mut infos = app.broker.providers().into_iter();
-        infos.any(|info| info.name == record.provider && info.governs_leases)
-    };
-    if by.is_none() && !records.iter().all(has_a_span) {
+    if by.is_none() && !records.iter().all(|record| governs_leases(app, record)) {
         let error = CommandError::usage("nothing says how long");
         return Err(error.hint("`--lease 2h` does, or `default_lease` in the settings").into());
     }

@@ -155,6 +155,11 @@ fn of_python(app: &App<'_>, request: &HostRequest) -> Option<CommandError> {
     Some(CommandError::new(Code::NotHere, message).hint(format!("it has `{}`", known.join("`, `"))))
 }
 
+/// Whether the host's provider decides how long it lives.
+fn governs_leases(app: &App<'_>, record: &HostRecord) -> bool {
+    app.broker.providers().iter().any(|info| info.name == record.provider && info.governs_leases)
+}
+
 /// `3 (web.example.com)`
 fn label(record: &HostRecord) -> String {
     let label = record.label();

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::{MapAccess, Visitor};
@@ -333,6 +334,13 @@ impl HostRecord {
     /// Whether the host was begun and never handed over: of what exists of it, only the id is certain.
     pub fn is_half_made(&self) -> bool {
         self.owner.is_some() && self.checked_out_at.is_none()
+    }
+
+    /// How long the host may live in all, from its checkout to the end of its lease, in whole seconds.
+    pub fn lease(&self) -> Option<Duration> {
+        let span = self.lease_until?.duration_since(self.checked_out_at?);
+        let span = span.round(jiff::Unit::Second).ok()?;
+        Duration::try_from(span).ok().filter(|span| !span.is_zero())
     }
 
     /// Whether the lease has ended. A clock that is behind the record itself is wrong, and ends nothing.
