@@ -36,7 +36,7 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
     let data = || output::records(&records, app.secrets());
     app.report.put_with("inventory", data);
     match (options.details, app.global.output) {
-        (true, Format::Table) => app.console.print(to_yaml(&by_number(app, &records)).as_bytes())?,
+        (true, Format::Table) => app.console.print(by_number(app, &records).as_bytes())?,
         (false, Format::Table) if records.is_empty() => {
             let none = if options.filter.is_some() { "no host matches the filter" } else { "there are no hosts" };
             app.console.note(none);
@@ -95,14 +95,19 @@ fn sync(app: &App<'_>, target: &SyncTarget) -> Result<(), crate::error::Failure>
     Ok(())
 }
 
-/// Whole records below their numbers.
-fn by_number(app: &App<'_>, records: &[Arc<HostRecord>]) -> Value {
+/// Whole records below their numbers, which are numbers here and no texts, as in the Python tool's.
+fn by_number(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
+    if records.is_empty() {
+        return to_yaml(&Value::Object(Map::new()));
+    }
     let entries = records.iter().map(|record| {
         let mut fields = record.to_json(app.secrets());
         fields.shift_remove("number");
-        (record.number.to_string(), Value::Object(fields))
+        let fields = to_yaml(&Value::Object(fields));
+        let lines: String = fields.lines().map(|line| format!("  {line}\n")).collect();
+        format!("{}:\n{lines}", record.number)
     });
-    Value::Object(entries.collect::<Map<_, _>>())
+    entries.collect()
 }
 
 fn table(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
