@@ -15,6 +15,9 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::args::split::SplitError;
 
+/// How many letters a word may differ in from what it is taken for.
+const FARTHEST_GUESS: usize = 2;
+
 /// Providers that the Python tool has.
 const PYTHON_PROVIDERS: [(&str, &[&str]); 5] = [
     ("AnsibleTower", &["workflow", "job_template", "tower_inventory"]),
@@ -95,7 +98,43 @@ pub(crate) struct CommandError {
     pub(crate) error: Box<dyn StdError + Send + Sync>,
     /// Lines that show the place of a mistake.
     pub(crate) shown: Option<String>,
-    pub(crate) hints: Vec<String>,
+    pub(crate) hints: Vec<Hint>,
+}
+
+/// What a person can do about an error.
+#[derive(Debug)]
+pub(crate) enum Hint {
+    /// This.
+    Said(String),
+    /// Give it more time, as far as the command has an option for that.
+    MoreTime,
+    /// Look at what providers take.
+    Arguments,
+}
+
+impl Hint {
+    /// In the words for a command.
+    pub(crate) fn text(&self, command: &str) -> String {
+        let text = match (self, command) {
+            (Self::Said(text), _) => return text.clone(),
+            (Self::MoreTime, "checkout" | "duplicate" | "execute" | "exec") => "`--timeout` gives it more time",
+            (Self::MoreTime, "checkin" | "reap") => {
+                "try again: what has taken effect by now counts; `broker inventory` shows what is left"
+            }
+            (Self::MoreTime, _) => "try again; the log file, which `broker --version` names, says what was waited for",
+            (Self::Arguments, "checkout" | "execute" | "extend" | "providers") => {
+                return format!("`broker {command} --help` lists what the providers take");
+            }
+            (Self::Arguments, _) => "`broker inventory --details` shows what the host was made with",
+        };
+        text.to_owned()
+    }
+}
+
+impl<T: Into<String>> From<T> for Hint {
+    fn from(text: T) -> Self {
+        Self::Said(text.into())
+    }
 }
 
 impl CommandError {
@@ -108,7 +147,7 @@ impl CommandError {
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(Hint::Said(hint.into()));
         self
     }
 
@@ -160,7 +199,7 @@ impl Failure {
 
     pub(crate) fn hint(mut self, hint: &str) -> Self {
         if let Some(last) = self.0.last_mut() {
-            last.hints.push(hint.to_owned());
+            last.hints.push(hint.into());
         }
         self
     }
@@ -213,11 +252,11 @@ impl From<CheckoutFailure> for CommandError {
         let code = code_of_cause(&failure.source);
         let mut hints = match failure.source.as_ref() {
             FailureCause::Provider(error) => hints_of_provider(error),
-            FailureCause::Inventory(error) => hints_of_inventory(error),
+            FailureCause::Inventory(error) => said(hints_of_inventory(error)),
             _ => Vec::new(),
         };
         if failure.is_kept {
-            hints.push(format!("`broker checkin {}` releases what may be there", failure.number));
+            hints.push(format!("`broker checkin {}` releases what may be there", failure.number).into());
         }
         Self { hints, ..Self::new(code, failure) }
     }
@@ -321,7 +360,20 @@ pub(crate) fn missing_provider<'a>(
     })
 }
 
-fn hints_of(error: &Error) -> Vec<String> {
+fn said(hints: Vec<String>) -> Vec<Hint> {
+    hints.into_iter().map(Hint::Said).collect()
+}
+
+fn hints_of(error: &Error) -> Vec<Hint> {
+    match error {
+        Error::Provider { source, .. } => hints_of_provider(source),
+        Error::Session { source, .. } => hints_of_session(source),
+        other => said(words_about(other)),
+    }
+}
+
+/// Hints that are the same in every command.
+fn words_about(error: &Error) -> Vec<String> {
     match error {
         Error::Request(error) => hints_of_request(error),
         Error::Settings(error) => match error {
@@ -343,11 +395,9 @@ fn hints_of(error: &Error) -> Vec<String> {
             vec!["`broker inventory` shows the hosts there are".to_owned()]
         }
         Error::Select(_) => vec!["say which one by its number".to_owned()],
-        Error::Provider { source, .. } => hints_of_provider(source),
         Error::Unproven { number, .. } => {
             vec![format!("if you know that it does not, `broker checkin --force {number}` releases the host")]
         }
-        Error::Session { source, .. } => hints_of_session(source),
         _ => Vec::new(),
     }
 }
@@ -395,18 +445,18 @@ fn other_directory() -> String {
 }
 
 /// What a person can do about an error of a provider. Its own words are the last cause; this follows from its kind.
-fn hints_of_provider(error: &ProviderError) -> Vec<String> {
+fn hints_of_provider(error: &ProviderError) -> Vec<Hint> {
     let hint = match error.kind() {
         ErrorKind::Auth => "credentials are in the provider's section of the settings",
         ErrorKind::Permission => "your user needs access to that, or the settings name a user who has it",
         ErrorKind::NotFound => "`broker providers` shows how to ask a provider what it has",
         ErrorKind::Quota => "`broker inventory` shows what you hold, `broker checkin` gives it back",
         ErrorKind::Conflict => "free what is in the way, or ask for another name or port",
-        ErrorKind::Timeout => "`--timeout` gives it more time",
+        ErrorKind::Timeout => return vec![Hint::MoreTime],
         ErrorKind::Unreachable => {
             "start the service, or say where it is in the provider's section of the settings file (`broker --version`)"
         }
-        ErrorKind::BadRequest => "`broker checkout --help` lists what the providers take",
+        ErrorKind::BadRequest => return vec![Hint::Arguments],
         ErrorKind::Failed => "the last cause is the provider's own word; try again when that is put right",
         ErrorKind::EndpointChanged => {
             "it can be released only where it was made; `broker forget` takes it out of the inventory without"
@@ -418,10 +468,10 @@ fn hints_of_provider(error: &ProviderError) -> Vec<String> {
         }
         _ => return Vec::new(),
     };
-    vec![hint.to_owned()]
+    vec![hint.into()]
 }
 
-fn hints_of_session(error: &SessionError) -> Vec<String> {
+fn hints_of_session(error: &SessionError) -> Vec<Hint> {
     let hint = match error.kind() {
         SessionErrorKind::Unreachable | SessionErrorKind::NotRunning => {
             "the host may be gone; `broker inventory --sync PROVIDER` finds out"
@@ -434,14 +484,14 @@ fn hints_of_session(error: &SessionError) -> Vec<String> {
             "after a checkin and a new checkout any key is new; `host_key_policy` in section `ssh` of the settings says which \
              keys are believed"
         }
-        SessionErrorKind::Timeout => "`--timeout` gives it more time",
+        SessionErrorKind::Timeout => return vec![Hint::MoreTime],
         SessionErrorKind::NotFound | SessionErrorKind::Permission | SessionErrorKind::Failed => {
             "`broker shell` is for a look around on the host"
         }
         SessionErrorKind::Local => "that is a path on this machine, not on the host",
         _ => return Vec::new(),
     };
-    vec![hint.to_owned()]
+    vec![hint.into()]
 }
 
 impl From<SplitError> for CommandError {
@@ -460,6 +510,10 @@ impl From<SplitError> for CommandError {
             SplitError::SwitchValue { name } => {
                 hints.push(format!("write `--{name}`, or `{}=false` for its opposite", name.replace('-', "_")));
             }
+            SplitError::AfterSwitch { name, .. } => {
+                let key = name.replace('-', "_");
+                hints.push(format!("write `--{name}` alone, or `{key}=true` where the provider takes an argument of that name"));
+            }
             SplitError::Bare { word } => {
                 hints.push(format!("an argument for the provider is written `--key {word}` or `key={word}`"));
             }
@@ -468,7 +522,7 @@ impl From<SplitError> for CommandError {
                 hints.push("a value of other bytes can be in a file: `key=@FILE`".to_owned());
             }
         }
-        Self { hints, ..Self::new(Code::Usage, error) }
+        Self { hints: said(hints), ..Self::new(Code::Usage, error) }
     }
 }
 
@@ -507,7 +561,10 @@ pub(crate) fn of_clap(error: &clap::Error, command: &str) -> CommandError {
     let mut result = CommandError::usage(message);
     let valid = all(ContextKind::ValidValue);
     let suggested = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg].into_iter().flat_map(all);
-    let suggested: Vec<String> = suggested.map(|text| bare(&text)).collect();
+    // clap guesses far: `--all` for `--fail-release`.
+    let given = if error.kind() == Kind::InvalidSubcommand { one(ContextKind::InvalidSubcommand) } else { option };
+    let is_near = |text: &String| strsim::osa_distance(text, &given) <= FARTHEST_GUESS;
+    let suggested: Vec<String> = suggested.map(|text| bare(&text)).filter(is_near).collect();
     if !valid.is_empty() {
         return result.hint(format!("it takes `{}`", valid.join("`, `")));
     }

@@ -255,6 +255,24 @@ they log out, `loginctl enable-linger` lets it go on after that too.",
 }
 
 impl Command {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Checkout(_) => "checkout",
+            Self::Checkin(_) => "checkin",
+            Self::Duplicate(_) => "duplicate",
+            Self::Forget(_) => "forget",
+            Self::Inventory(_) => "inventory",
+            Self::Extend(_) => "extend",
+            Self::Execute(_) => "execute",
+            Self::Providers(_) => "providers",
+            Self::Exec(_) => "exec",
+            Self::Cp(_) => "cp",
+            Self::Reap(_) => "reap",
+            Self::Jobs(_) => "jobs",
+            Self::Shell(_) => "shell",
+        }
+    }
+
     /// Whether the exit status belongs to what runs on the host, so that a failure of ours must not look like one of it.
     pub(crate) fn status_is_anothers(&self) -> bool {
         matches!(self, Self::Exec(_) | Self::Shell(_))
@@ -804,7 +822,7 @@ mod tests {
         };
         assert!(selection(&[], false, None).choice().is_err());
         let error = selection(&[], false, Some("name<x")).choice().unwrap_err();
-        assert!(error.hints.iter().any(|hint| hint.contains("`--all`")), "{error:?}");
+        assert!(error.hints.iter().any(|hint| hint.text("checkin").contains("`--all`")), "{error:?}");
         assert!(selection(&["0"], false, Some("name<x")).choice().is_ok());
         assert!(selection(&[], true, Some("name<x")).choice().unwrap().all);
     }

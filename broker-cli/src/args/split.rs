@@ -34,6 +34,8 @@ pub struct Grammar {
     other: Option<Box<Self>>,
     /// Whether what is not declared is an argument, and not an error.
     takes_arguments: bool,
+    /// Whether nothing is known of it, so that no word can be wrong.
+    is_unknown: bool,
 }
 
 /// An option that is declared.
@@ -76,6 +78,7 @@ impl Grammar {
             takes_arguments: options.iter().any(|option| option.long.as_deref() == Some(ARG)),
             commands: command.get_subcommands().map(Self::of).collect(),
             other: None,
+            is_unknown: false,
             options,
         }
     }
@@ -104,7 +107,7 @@ impl Grammar {
     pub(crate) fn open(&mut self, names: impl IntoIterator<Item = String>) {
         let below = |name| Self { name, options: self.options.clone(), takes_arguments: true, ..Self::default() };
         self.commands = names.into_iter().map(&below).collect();
-        self.other = Some(Box::new(below(String::new())));
+        self.other = Some(Box::new(Self { is_unknown: true, ..below(String::new()) }));
         self.takes_arguments = false;
     }
 
@@ -179,6 +182,13 @@ pub enum SplitError {
         /// The switch, without dashes in front.
         name: String,
     },
+    /// A word that is no option and no argument, and follows a switch.
+    AfterSwitch {
+        /// The switch, without dashes in front.
+        name: String,
+        /// The word.
+        word: String,
+    },
     /// A word that is no option and no argument.
     Bare {
         /// The word.
@@ -202,6 +212,7 @@ impl fmt::Display for SplitError {
             Self::NearMiss { given, .. } => write!(f, "there is no option `--{given}`"),
             Self::NoValue { name, .. } => write!(f, "`--{name}` needs a value"),
             Self::SwitchValue { name } => write!(f, "`--{name}` is a switch, and takes no value"),
+            Self::AfterSwitch { name, word } => write!(f, "`--{name}` is a switch, and takes no value such as `{word}`"),
             Self::Bare { word } => write!(f, "`{word}` is neither an option nor `key=value`"),
             Self::NoKey { word } => write!(f, "`{word}` is not `key=value`"),
             Self::NotText { word } => write!(f, "`{word}` is not UTF-8"),
@@ -218,7 +229,7 @@ impl std::error::Error for SplitError {}
 /// [`SplitError`] for the first word that does not fit. Words of commands that take no arguments always do: what is
 /// wrong with those is for clap to say.
 pub fn split(grammar: &Grammar, words: impl IntoIterator<Item = OsString>) -> Result<Sorted, SplitError> {
-    let mut sorter = Sorter { at: grammar, rest: words.into_iter().collect(), sorted: Sorted::default() };
+    let mut sorter = Sorter { at: grammar, rest: words.into_iter().collect(), sorted: Sorted::default(), switch: None };
     while let Some(word) = sorter.rest.pop_front() {
         let text = match word.to_str() {
             Some("--") => {
@@ -232,6 +243,9 @@ pub fn split(grammar: &Grammar, words: impl IntoIterator<Item = OsString>) -> Re
                 continue;
             }
         };
+        if text.starts_with('-') {
+            sorter.switch = None;
+        }
         if let Some(long) = text.strip_prefix("--") {
             let (name, value) = match long.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
@@ -263,6 +277,8 @@ struct Sorter<'a> {
     at: &'a Grammar,
     rest: VecDeque<OsString>,
     sorted: Sorted,
+    /// The provider's switch that the word before was.
+    switch: Option<String>,
 }
 
 impl Sorter<'_> {
@@ -301,7 +317,11 @@ impl Sorter<'_> {
             (Owner::Provider(_), false) if value.is_some() => {
                 return Err(SplitError::SwitchValue { name: name.to_owned() });
             }
-            (Owner::Provider(key), false) => self.push(key.clone(), Given::On),
+            (Owner::Provider(key), false) => {
+                let key = key.clone();
+                self.push(key, Given::On);
+                self.switch = Some(dashed);
+            }
         }
         Ok(())
     }
@@ -309,6 +329,12 @@ impl Sorter<'_> {
     fn undeclared(&mut self, word: &str, name: &str, dashed: &str, value: Option<OsString>) -> Result<(), SplitError> {
         if name.is_empty() {
             return Err(SplitError::NoKey { word: word.to_owned() });
+        }
+        if self.at.is_unknown {
+            let value = value.or_else(|| self.next_value());
+            let value = value.map_or(Ok(Given::On), |value| text(value).map(Given::Text))?;
+            self.push(name.replace('-', "_"), value);
+            return Ok(());
         }
         if let Some(meant) = self.at.near(dashed) {
             return Err(SplitError::NearMiss { given: name.to_owned(), meant: meant.to_owned() });
@@ -319,8 +345,13 @@ impl Sorter<'_> {
 
     /// `key=value`.
     fn bare(&mut self, word: &str) -> Result<(), SplitError> {
+        let switch = self.switch.take();
         match word.split_once('=') {
-            None => Err(SplitError::Bare { word: word.to_owned() }),
+            None if self.at.is_unknown => Ok(()),
+            None => match switch {
+                Some(name) => Err(SplitError::AfterSwitch { name, word: word.to_owned() }),
+                None => Err(SplitError::Bare { word: word.to_owned() }),
+            },
             Some(("", _)) => Err(SplitError::NoKey { word: word.to_owned() }),
             Some((name, value)) => match self.at.long(&name.replace('_', "-")) {
                 // Unlike `--switch=value` this is a spelling in which there is always a value.
@@ -538,6 +569,9 @@ mod tests {
             ("providers Container --container-hosts", "providers Container | container_hosts"),
             ("providers Container x=1 --log-level error", "providers Container --log-level=error | x=1"),
             ("providers Unknown --anything 1", "providers Unknown | anything=1"),
+            ("providers Unknown --things", "providers Unknown | things"),
+            ("providers Unknown --log-levl word", "providers Unknown | log_levl=word"),
+            ("providers Unknown word --yes", "providers Unknown --yes |"),
             ("providers --what", "providers --what |"),
         ] {
             assert_eq!(shown(line), expected, "{line}");
@@ -559,7 +593,9 @@ mod tests {
             ("checkout --flag --", "`--flag` needs a value"),
             ("checkout --container-host", "`--container-host` needs a value"),
             ("checkout --privileged=true", "`--privileged` is a switch, and takes no value"),
-            ("checkout --privileged true", "`true` is neither an option nor `key=value`"),
+            ("checkout --privileged true", "`--privileged` is a switch, and takes no value such as `true`"),
+            ("checkout --privileged --x 1 true", "`true` is neither an option nor `key=value`"),
+            ("checkout --privileged x=1 true", "`true` is neither an option nor `key=value`"),
             ("checkout word", "`word` is neither an option nor `key=value`"),
             ("checkout --x 1 2", "`2` is neither an option nor `key=value`"),
             ("checkout -5", "`-5` is neither an option nor `key=value`"),

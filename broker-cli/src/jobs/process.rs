@@ -80,7 +80,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>) -> u8 {
         Ok(prepared) => prepared,
         Err(error) => {
             let error = CommandError::new(Code::Failed, format!("cannot begin the job: {error}"));
-            Console::new(LogLevel::Info, false).failure(&error.into());
+            Console::new(LogLevel::Info, false).failure(&error.into(), "");
             return Code::Failed.number();
         }
     };
@@ -88,7 +88,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>) -> u8 {
     let code = app::run_words(providers, words, Some(job));
     if let Err(error) = folder.end(End { code, ended_at: Timestamp::now() }) {
         let error = CommandError::new(Code::Failed, format!("cannot write how the job ended: {error}"));
-        Console::new(LogLevel::Info, false).failure(&error.into());
+        Console::new(LogLevel::Info, false).failure(&error.into(), "");
     }
     code
 }

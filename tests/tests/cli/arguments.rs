@@ -209,3 +209,36 @@ fn bad_arguments_of_the_provider_are_named_and_make_nothing() {
     }
     env.assert_nothing_left();
 }
+
+#[test]
+fn hints_name_what_the_command_has() {
+    let env = Env::new();
+    env.check_out("--fail-release timeout --fail-release-times 1");
+    let late = env.broker("checkin 0").exits(7).hints("try again");
+    assert!(!late.stderr.contains("--timeout"), "{late}");
+    env.broker("checkin 0").ok();
+    env.broker("checkout --test-action t --fail timeout").exits(7).hints("`--timeout`");
+    env.broker("checkin --all").ok();
+    let numbers = env.check_out("");
+    let line = format!("extend {} --lease 1h --new-expire-time +3600", numbers[0]);
+    env.broker(&line).exits(7).hints("`broker extend --help`");
+
+    let far = env.broker("checkin 3 --fail-release x").exits(2).hints("`broker checkin --help`");
+    assert!(!far.stderr.contains("did you mean"), "{far}");
+    env.broker("checkin --al").exits(2).hints("did you mean `--all`?");
+    env.broker("chekin 3").exits(2).hints("did you mean `checkin`?");
+}
+
+#[test]
+fn a_word_after_a_switch_and_a_provider_that_is_not_there() {
+    let env = Env::new();
+    env.broker("checkout --workflow w --privileged true").exits(2).says("`--privileged`").hints("`privileged=true`");
+    for (name, code) in [("Foreman --hostgroups", 9), ("Beaker --jobs --mine", 9), ("Nobody word --log-levl x", 13)] {
+        let outcome = env.broker(&format!("providers {name}")).exits(code);
+        outcome.says("there is no provider `").hints("the providers here are");
+    }
+    env.broker("checkout --bogus --help").ok().prints("broker checkout").prints("--container-host");
+    env.check_out("");
+    let sorted = env.broker("inventory --sort nmae").exits(13).says("`nmae`");
+    assert!(!sorted.stderr.contains("has("), "{sorted}");
+}

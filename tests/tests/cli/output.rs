@@ -122,6 +122,9 @@ fn details_are_everything_in_yaml() {
     for text in ["name: x", "flavor: large", "os_distribution: FakeOS", "eth0"] {
         assert!(details.out().contains(text), "no {text}: {details}");
     }
+
+    let keys: Vec<&str> = details.out().lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(keys, ["0:"], "{details}");
     // Data is the same with them as without.
     assert_eq!(array(env.broker("inventory --details --output json").ok().json()), env.inventory());
 }
@@ -346,4 +349,24 @@ fn a_reader_that_goes_away_is_no_panic() {
     let outcome = env.script("broker inventory --output json | head -c 10").run().ok();
     assert_eq!(outcome.stdout.len(), 10);
     assert!(!outcome.stderr.contains("error"), "{outcome}");
+}
+
+#[test]
+fn the_output_file_is_none_of_brokers_own() {
+    let env = Env::new();
+    env.write_settings("thread_limit: 4\n");
+    env.check_out("");
+    let own = ["inventory.jsonl", "inventory.lock", "inventory.damaged.jsonl", "inventory.yaml", "broker_settings.yaml"];
+    let files = || own.map(|name| std::fs::read(env.broker_path(name)).ok());
+    let before = files();
+    std::os::unix::fs::symlink(env.broker_path("inventory.jsonl"), env.work_path("link")).unwrap();
+    std::fs::hard_link(env.broker_path("broker_settings.yaml"), env.work_path("twin")).unwrap();
+    for path in own.map(|name| format!("../broker/{name}")).iter().map(String::as_str).chain(["link", "twin"]) {
+        for line in ["inventory", "checkout --test-action t", "--version", "checkout --cuont 3"] {
+            let outcome = env.broker(&format!("{line} --output-file {path}")).exits(2);
+            outcome.says("is a file of Broker's own").hints("name another one").prints_nothing();
+        }
+    }
+    assert_eq!(files(), before);
+    env.broker("inventory --output-file ../broker/out.json").ok();
 }
