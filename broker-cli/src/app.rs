@@ -195,6 +195,10 @@ fn refused(error: &clap::Error, command: &str) -> Failure {
         let error = CommandError::new(Code::NotHere, "there is no command `scenarios`");
         return error.hint("scenarios are the Python tool's; the `broker` crate does the same in a test").into();
     }
+    if command == "config" {
+        let error = CommandError::new(Code::NotHere, "there is no command `config`");
+        return error.hint("the settings file is for any editor; `broker --version` shows where it is").into();
+    }
     of_clap(error, command).into()
 }
 

@@ -388,8 +388,15 @@ fn words_about(error: &Error) -> Vec<String> {
                 ]
             }
             SettingsError::AmbiguousInstance { provider, .. } => vec![format!("choose one with `--{provider} NAME`")],
-            _ => Vec::new(),
+            SettingsError::UnknownInstance { provider, .. } => vec![format!(
+                "instances are in section `{provider}` of the settings file; `broker --version` shows where that is"
+            )],
+            SettingsError::Environment { name, .. } => {
+                vec![format!("variable `{name}` is read as a setting, because of its name")]
+            }
+            _ => vec!["`broker --version` shows where the settings file is".to_owned()],
         },
+        Error::Filter(_) => vec!["`broker inventory --help` shows how filters are written".to_owned()],
         Error::Inventory(error) => hints_of_inventory(error),
         Error::Select(error) if error.ambiguous.is_empty() => {
             vec!["`broker inventory` shows the hosts there are".to_owned()]
@@ -417,6 +424,12 @@ fn hints_of_request(error: &RequestError) -> Vec<String> {
             vec![format!("{whose}the providers here are `{}`", known.join("`, `"))]
         }
         RequestError::Actions(_) => vec!["a request has one action".to_owned()],
+        RequestError::Argument { .. } | RequestError::Value { .. } | RequestError::Count(_) => {
+            vec![
+                "an argument comes from the command line, from `--args-file` or from a nick in the settings".to_owned(),
+            ]
+        }
+        RequestError::Lease { .. } => vec!["ask for less, or raise `max_lease` in the settings".to_owned()],
         _ => Vec::new(),
     }
 }
@@ -432,7 +445,16 @@ fn hints_of_inventory(error: &InventoryError) -> Vec<String> {
         InventoryError::NoSpace { .. } => {
             vec!["make room there, or set `BROKER_DIRECTORY` to a directory on another file system".to_owned()]
         }
-        InventoryError::Permission { .. } => vec![other_directory()],
+        InventoryError::Import { .. } => {
+            vec![
+                "the Python tool's inventory is `inventory.yaml` in the directory that `broker --version` names"
+                    .to_owned(),
+            ]
+        }
+        InventoryError::Permission { .. }
+        | InventoryError::Io { .. }
+        | InventoryError::Version { .. }
+        | InventoryError::NotAnInventory { .. } => vec![other_directory()],
         InventoryError::Conflict { .. } => {
             vec!["somebody else is at work on it; `broker inventory` shows what has become of it".to_owned()]
         }
@@ -512,7 +534,9 @@ impl From<SplitError> for CommandError {
             }
             SplitError::AfterSwitch { name, .. } => {
                 let key = name.replace('-', "_");
-                hints.push(format!("write `--{name}` alone, or `{key}=true` where the provider takes an argument of that name"));
+                hints.push(format!(
+                    "write `--{name}` alone, or `{key}=true` where the provider takes an argument of that name"
+                ));
             }
             SplitError::Bare { word } => {
                 hints.push(format!("an argument for the provider is written `--key {word}` or `key={word}`"));

@@ -353,6 +353,9 @@ pub(crate) struct Checkout {
 pub(crate) struct Checkin {
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// One host after the other, and not all at once
+    #[arg(long)]
+    pub(crate) sequential: bool,
     /// Do it in the background, and print the number of the job (see `broker jobs`)
     #[arg(short, long)]
     pub(crate) background: bool,
@@ -415,6 +418,12 @@ pub(crate) struct Extend {
     /// How long the hosts may live from now: `2h`, `1d`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) lease: Option<Duration>,
+    /// Labels for the provider, which not all of them take: `team=qe,nightly`
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(crate) provider_labels: Option<String>,
+    /// One host after the other, and not all at once
+    #[arg(long)]
+    pub(crate) sequential: bool,
     /// Do it in the background, and print the number of the job (see `broker jobs`)
     #[arg(short, long)]
     pub(crate) background: bool,

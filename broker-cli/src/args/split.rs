@@ -212,7 +212,9 @@ impl fmt::Display for SplitError {
             Self::NearMiss { given, .. } => write!(f, "there is no option `--{given}`"),
             Self::NoValue { name, .. } => write!(f, "`--{name}` needs a value"),
             Self::SwitchValue { name } => write!(f, "`--{name}` is a switch, and takes no value"),
-            Self::AfterSwitch { name, word } => write!(f, "`--{name}` is a switch, and takes no value such as `{word}`"),
+            Self::AfterSwitch { name, word } => {
+                write!(f, "`--{name}` is a switch, and takes no value such as `{word}`")
+            }
             Self::Bare { word } => write!(f, "`{word}` is neither an option nor `key=value`"),
             Self::NoKey { word } => write!(f, "`{word}` is not `key=value`"),
             Self::NotText { word } => write!(f, "`{word}` is not UTF-8"),

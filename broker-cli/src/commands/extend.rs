@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{arguments, conclude, governs_leases, hosts, label, nothing_chosen, selected};
+use super::{arguments, conclude, governs_leases, hosts, in_turn, label, nothing_chosen, selected};
 use crate::app::{App, Outcome};
 use crate::args::Extend;
 use crate::args::split::Argument;
@@ -11,7 +11,10 @@ use crate::output;
 
 pub(super) fn run(app: &App<'_>, options: &Extend, given: Vec<Argument>) -> Outcome {
     let by = options.lease.or(app.broker.settings().default_lease());
-    let args = arguments(given)?;
+    let mut args = arguments(given)?;
+    if let Some(labels) = &options.provider_labels {
+        args.insert("provider_labels".to_owned(), labels.as_str().into());
+    }
     let records = selected(app, &options.selection)?;
     if by.is_none() && !records.iter().all(|record| governs_leases(app, record)) {
         let error = CommandError::usage("nothing says how long");
@@ -25,7 +28,13 @@ pub(super) fn run(app: &App<'_>, options: &Extend, given: Vec<Argument>) -> Outc
     {
         return outcome;
     }
-    let outcomes = app.settle(records.len(), async { Ok(app.broker.extend_with(records, by, args).await?) })?;
+    let outcomes = app.settle(records.len(), async {
+        let mut outcomes = Vec::new();
+        for records in in_turn(records, options.sequential) {
+            outcomes.extend(app.broker.extend_with(records, by, args.clone()).await?);
+        }
+        Ok(outcomes)
+    })?;
     conclude(app, "extend the lease of", outcomes, |_, record| {
         let lease = output::lease(record.lease_until, Timestamp::now());
         app.console.note(&format!("{}: the lease ends {lease}", label(&record)));

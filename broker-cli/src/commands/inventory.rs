@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker::inventory::{self, Holding, HostRecord, HostState};
 use broker::provider::{ProviderInfo, Scope};
-use broker::settings::FieldExpression;
+use broker::settings::{BrokerDirectory, FieldExpression};
 use broker::yaml::to_yaml;
 use broker::{Choice, Error, Synced};
 use serde_json::{Map, Value};
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{hosts, labels, orphans};
 use crate::app::{App, Outcome};
 use crate::args::{Format, Inventory, SyncTarget};
+use crate::error::CommandError;
 use crate::output;
 use crate::sort::sort;
 
@@ -70,6 +71,11 @@ fn tell_what_was_left(app: &App<'_>, records: &[Arc<HostRecord>]) {
 }
 
 fn import(app: &App<'_>) -> Result<(), crate::error::Failure> {
+    let file = BrokerDirectory::at(app.broker.directory().path()).python_inventory();
+    if !file.exists() {
+        let error = CommandError::usage(format!("there is no `{}` to import", file.display()));
+        return Err(error.hint("copy the Python tool's `inventory.yaml` there, and import it again").into());
+    }
     let imported = app.settle(0, async {
         let inventory = inventory::Inventory::open(app.broker.directory().path());
         Ok(inventory.import().await.map_err(Error::from)?)

@@ -109,7 +109,8 @@ fn in_argument(key: &str, text: &str, error: ArgsFileError) -> CommandError {
 fn request(wanted: &Wanted, given: Vec<Argument>) -> Result<HostRequest, CommandError> {
     let mut request = HostRequest::new();
     if let Some(path) = &wanted.args_file {
-        request.args = args_file::read(path)?;
+        let form = "it holds arguments as YAML or JSON, such as `container_host: ubi9`";
+        request.args = args_file::read(path).map_err(|error| CommandError::from(error).hint(form))?;
     }
     broker::merge(&mut request.args, arguments(given)?);
     if let Some(labels) = &wanted.provider_labels {
@@ -239,6 +240,11 @@ fn selected(app: &App<'_>, selection: &Selection) -> Result<Vec<HostRecord>, Fai
         }
     }
     Ok(records)
+}
+
+/// Hosts by what is done at once: all of them, or one after the other.
+fn in_turn(records: Vec<HostRecord>, sequential: bool) -> Vec<Vec<HostRecord>> {
+    if sequential { records.into_iter().map(|record| vec![record]).collect() } else { vec![records] }
 }
 
 /// What a command that chose no host has to say.

@@ -37,7 +37,11 @@ pub(crate) fn start(
     words: &[OsString],
     hosts: &[String],
 ) -> Result<Folder, CommandError> {
-    let cannot = |error: io::Error| CommandError::new(Code::Failed, format!("cannot start a job: {error}"));
+    let cannot = |error: io::Error| {
+        CommandError::new(Code::Failed, format!("cannot start a job: {error}")).hint(
+            "a job has a folder in the Broker directory, which `broker --version` names; without `-b` none is needed",
+        )
+    };
     let folder = Folder::make(directory).map_err(cannot)?;
     let started = begin(&folder, command, words, hosts);
     if started.is_err() {
