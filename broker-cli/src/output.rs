@@ -271,7 +271,7 @@ pub(crate) fn lease(until: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 /// The two largest units of a span of time.
-fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let Some(at) = units.iter().position(|(length, _)| seconds >= *length) else { return "0s".to_owned() };
     let mut rest = seconds;

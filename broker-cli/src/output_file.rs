@@ -1,4 +1,5 @@
-//! `--output-file`: what a command did, as JSON, with the Python tool's keys.
+//! `--output-file`: what a command did, as JSON, with the Python tool's keys. `action` is the argument that names the
+//! action, such as `container_host`: the Python tool has a method of its code there, which nobody else has.
 
 use std::cell::RefCell;
 use std::ffi::OsString;

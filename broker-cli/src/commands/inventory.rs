@@ -9,7 +9,7 @@ use broker::provider::{ProviderInfo, Scope};
 use broker::settings::{BrokerDirectory, FieldExpression};
 use broker::yaml::to_yaml;
 use broker::{Choice, Error, Synced};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{hosts, labels, orphans};
 use crate::app::{App, Outcome};
@@ -44,6 +44,7 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
         }
         (false, Format::Table) if options.list => app.console.print(list(app, &records).as_bytes())?,
         (false, Format::Table) => app.console.print(table(app, &records).as_bytes())?,
+        (false, format) if options.list => app.console.print_value(format, &listed(app, &records))?,
         (_, Format::Json) => app.console.print_records(&records, app.secrets())?,
         (_, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
     }
@@ -130,6 +131,13 @@ fn table(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
 fn list(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
     let rows = rows(app, records, &[app.broker.settings().inventory_list_vars()]);
     output::columns(rows.iter().map(Vec::as_slice))
+}
+
+/// As [`list`], as data.
+fn listed(app: &App<'_>, records: &[Arc<HostRecord>]) -> Value {
+    let hosts = rows(app, records, &[app.broker.settings().inventory_list_vars()]);
+    let hosts = records.iter().zip(hosts);
+    hosts.map(|(record, row)| json!({"number": record.number, "host": row.last()})).collect()
 }
 
 fn rows(app: &App<'_>, records: &[Arc<HostRecord>], expressions: &[&FieldExpression]) -> Vec<Vec<String>> {

@@ -114,6 +114,15 @@ fn columns_and_lists_from_the_settings() {
 }
 
 #[test]
+fn a_list_is_a_list_in_every_format() {
+    let env = Env::new();
+    env.check_out("--hostname h.example.com");
+    let expected = serde_json::json!([{"number": 0, "host": "h.example.com"}]);
+    assert_eq!(env.broker("inventory --list --output json").ok().json(), expected);
+    env.broker("inventory --list --output yaml").ok().prints("host: h.example.com");
+}
+
+#[test]
 fn details_are_everything_in_yaml() {
     let env = Env::new();
     assert!(env.broker("inventory --details").ok().out().trim().len() <= 2, "an empty map or nothing");
@@ -177,7 +186,7 @@ fn the_output_file_has_the_python_tools_keys() {
     for key in ["provider", "action", "arguments", "hosts", "return_code"] {
         assert!(checkout.get(key).is_some(), "no `{key}`: {checkout}");
     }
-    assert_eq!(checkout["provider"], "TestProvider");
+    assert_eq!((&checkout["provider"], &checkout["action"]), (&"TestProvider".into(), &"test_action".into()));
     assert_eq!(checkout["arguments"]["flavor"], "large");
     assert_eq!(numbers(&array(checkout["hosts"].clone())), [0, 1]);
     assert!(checkout.get("error_message").is_none());
