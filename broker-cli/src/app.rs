@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use clap::FromArgMatches;
 use dialoguer::Confirm;
 use jiff::Timestamp;
 
-use crate::args::split::{Argument, split};
+use crate::args::split::{Argument, Sorted, split};
 use crate::args::{self, Command, Format, Global, Root};
 use crate::commands;
 use crate::error::{Code, CommandError, Failure, of_clap};
@@ -27,6 +28,7 @@ use crate::output::{self, Console};
 use crate::output_file::{self, Report};
 use crate::progress::Progress;
 use crate::signals::{Cut, Signals};
+use crate::terminal::Restored;
 
 /// How long the end of what was cut off on hosts is waited for.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -79,11 +81,15 @@ pub(crate) fn run_words(
     };
     let of_command = |failure: Failure| if status_is_anothers { failure.with_code(Code::Own) } else { failure };
     let kept = job.as_ref().map(|job| job.folder.report());
-    let report = match Report::begin(output_file.into_iter().chain(kept)) {
+    let name = match &parsed {
+        Ok(Parsed::Command { command, .. }) => command.name(),
+        _ => "",
+    };
+    let report = match Report::begin(output_file.into_iter().chain(kept), &own_files()) {
         Ok(report) => report,
         Err(error) => {
             let failure = of_command(error.into());
-            console.failure(&failure);
+            console.failure(&failure, name);
             return failure.code().number();
         }
     };
@@ -100,7 +106,7 @@ pub(crate) fn run_words(
     let (code, message) = match outcome {
         Ok(code) => (code, None),
         Err(failure) => {
-            console.failure(&failure);
+            console.failure(&failure, name);
             let lines: Vec<String> = failure.0.iter().map(CommandError::line).collect();
             for line in &lines {
                 tracing::error!(target: FILE_ONLY, "{line}");
@@ -111,10 +117,16 @@ pub(crate) fn run_words(
     match report.finish(code, message) {
         Ok(()) => code,
         Err(error) => {
-            console.failure(&error.into());
+            console.failure(&error.into(), name);
             if code == 0 { Code::Failed.number() } else { code }
         }
     }
+}
+
+/// The files that no output may replace, as far as they can be known before the settings are read.
+fn own_files() -> Vec<PathBuf> {
+    let directory = BrokerDirectory::from_environment(std::env::vars_os());
+    directory.map(|directory| directory.kept_files().to_vec()).unwrap_or_default()
 }
 
 enum Parsed {
@@ -131,7 +143,9 @@ enum Parsed {
 fn parse(providers: &[Arc<dyn ProviderFactory>], words: Vec<OsString>, console: &Console) -> Result<Parsed, Failure> {
     let infos: Vec<&ProviderInfo> = providers.iter().map(|factory| factory.info()).collect();
     let (mut command, grammar) = args::command(&infos);
-    let sorted = split(&grammar, words).map_err(CommandError::from)?;
+    let asks_for_help = help_of(&command, &words);
+    // Whoever asks for help need not have the rest right.
+    let sorted = split(&grammar, words).or_else(|error| asks_for_help.ok_or_else(|| CommandError::from(error)))?;
     let name = sorted.command.unwrap_or_default();
     let words = [OsString::from("broker")].into_iter().chain(sorted.words);
     let root = command.try_get_matches_from_mut(words).and_then(|matches| Root::from_arg_matches(&matches));
@@ -150,6 +164,15 @@ fn parse(providers: &[Arc<dyn ProviderFactory>], words: Vec<OsString>, console: 
             Ok(Parsed::Answered(Code::Usage.number()))
         }
     }
+}
+
+/// The words that ask for a command's help, if these do.
+fn help_of(command: &clap::Command, words: &[OsString]) -> Option<Sorted> {
+    let words = || words.iter().take_while(|word| *word != "--");
+    let name = words().find_map(|word| command.find_subcommand(word))?.get_name().to_owned();
+    words().find(|word| *word == "--help" || *word == "-h")?;
+    let words = vec![OsString::from(&name), "--help".into()];
+    Some(Sorted { command: Some(name), words, arguments: Vec::new() })
 }
 
 /// Prints the help, if that is what clap has to say.
@@ -171,6 +194,10 @@ fn refused(error: &clap::Error, command: &str) -> Failure {
     if command == "scenarios" {
         let error = CommandError::new(Code::NotHere, "there is no command `scenarios`");
         return error.hint("scenarios are the Python tool's; the `broker` crate does the same in a test").into();
+    }
+    if command == "config" {
+        let error = CommandError::new(Code::NotHere, "there is no command `config`");
+        return error.hint("the settings file is for any editor; `broker --version` shows where it is").into();
     }
     of_clap(error, command).into()
 }
@@ -255,21 +282,26 @@ impl<'a> App<'a> {
         if self.global.yes || is_alone() {
             return Ok(());
         }
+        if !io::stderr().is_terminal() {
+            let error =
+                CommandError::usage("standard error is not a terminal, so that nobody can be asked to confirm this");
+            return Err(error.hint("`--yes` goes ahead without asking").into());
+        }
         self.console.say(table().trim_end());
-        match Confirm::new().with_prompt(question).default(false).interact() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(CommandError::new(Code::Failed, "not confirmed, so nothing was done").into()),
-            Err(error) => Err(CommandError::new(Code::Failed, format!("cannot ask for confirmation: {error}")).into()),
+        match ask(question, false)? {
+            true => Ok(()),
+            false => Err(CommandError::new(Code::Failed, "not confirmed, so nothing was done")
+                .hint("`y` confirms, and so does `--yes`")
+                .into()),
         }
     }
 
     /// Asks whether something is wanted. Where nobody can answer it is not, unless every question is answered with yes.
     pub(crate) fn wants(&self, question: &str) -> Result<bool, Failure> {
-        if self.global.yes || is_alone() {
+        if self.global.yes || is_alone() || !io::stderr().is_terminal() {
             return Ok(self.global.yes);
         }
-        let asked = Confirm::new().with_prompt(question).default(true).interact();
-        asked.map_err(|error| CommandError::new(Code::Failed, format!("cannot ask: {error}")).into())
+        ask(question, true)
     }
 
     /// Runs work that has to be settled: the first Ctrl-C or SIGTERM stops what can be stopped, and its end is waited
@@ -358,9 +390,36 @@ impl<'a> App<'a> {
     }
 }
 
-/// Whether nobody can answer a question.
+/// Whether nobody is there to be asked.
 fn is_alone() -> bool {
-    std::env::var_os("BROKER_NON_INTERACTIVE").is_some() || !io::stdin().is_terminal() || !io::stderr().is_terminal()
+    std::env::var_os("BROKER_NON_INTERACTIVE").is_some() || !io::stdin().is_terminal()
+}
+
+/// Asks a question on the terminal. A signal is an answer too, and leaves the terminal as it was before.
+fn ask(question: &str, default: bool) -> Result<bool, Failure> {
+    let _restored_at_the_end = Restored::at_the_end();
+    let question = question.to_owned();
+    let runtime = runtime()?;
+    let answer = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let asked =
+            tokio::task::spawn_blocking(move || Confirm::new().with_prompt(question).default(default).interact());
+        let answer = tokio::select! {
+            biased;
+            cut = signals.next() => return Err(cut.failure()),
+            answer = asked => answer,
+        };
+        let answer = answer.map_err(|error| CommandError::new(Code::Failed, error))?;
+        answer.map_err(|dialoguer::Error::IO(error)| match error.kind() {
+            io::ErrorKind::Interrupted => Cut::Interrupt.failure(),
+            _ => CommandError::new(Code::Failed, format!("cannot ask: {error}"))
+                .hint("`--yes` goes ahead without asking")
+                .into(),
+        })
+    });
+    // Where a signal was the answer, a thread still waits for a key.
+    runtime.shutdown_background();
+    answer
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {

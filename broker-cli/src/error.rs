@@ -7,12 +7,16 @@ use std::io;
 use broker::args_file::ArgsFileError;
 use broker::inventory::InventoryError;
 use broker::provider::{ErrorKind, ProviderError};
+use broker::secrets::is_secret_name;
 use broker::session::{SessionError, SessionErrorKind};
 use broker::settings::SettingsError;
 use broker::{CheckoutFailure, Error, FailureCause, RequestError};
 use clap::error::{ContextKind, ContextValue};
 
 use crate::args::split::SplitError;
+
+/// How many letters a word may differ in from what it is taken for.
+const FARTHEST_GUESS: usize = 2;
 
 /// Providers that the Python tool has.
 const PYTHON_PROVIDERS: [(&str, &[&str]); 5] = [
@@ -94,7 +98,43 @@ pub(crate) struct CommandError {
     pub(crate) error: Box<dyn StdError + Send + Sync>,
     /// Lines that show the place of a mistake.
     pub(crate) shown: Option<String>,
-    pub(crate) hints: Vec<String>,
+    pub(crate) hints: Vec<Hint>,
+}
+
+/// What a person can do about an error.
+#[derive(Debug)]
+pub(crate) enum Hint {
+    /// This.
+    Said(String),
+    /// Give it more time, as far as the command has an option for that.
+    MoreTime,
+    /// Look at what providers take.
+    Arguments,
+}
+
+impl Hint {
+    /// In the words for a command.
+    pub(crate) fn text(&self, command: &str) -> String {
+        let text = match (self, command) {
+            (Self::Said(text), _) => return text.clone(),
+            (Self::MoreTime, "checkout" | "duplicate" | "execute" | "exec") => "`--timeout` gives it more time",
+            (Self::MoreTime, "checkin" | "reap") => {
+                "try again: what has taken effect by now counts; `broker inventory` shows what is left"
+            }
+            (Self::MoreTime, _) => "try again; the log file, which `broker --version` names, says what was waited for",
+            (Self::Arguments, "checkout" | "execute" | "extend" | "providers") => {
+                return format!("`broker {command} --help` lists what the providers take");
+            }
+            (Self::Arguments, _) => "`broker inventory --details` shows what the host was made with",
+        };
+        text.to_owned()
+    }
+}
+
+impl<T: Into<String>> From<T> for Hint {
+    fn from(text: T) -> Self {
+        Self::Said(text.into())
+    }
 }
 
 impl CommandError {
@@ -107,7 +147,7 @@ impl CommandError {
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(Hint::Said(hint.into()));
         self
     }
 
@@ -159,7 +199,7 @@ impl Failure {
 
     pub(crate) fn hint(mut self, hint: &str) -> Self {
         if let Some(last) = self.0.last_mut() {
-            last.hints.push(hint.to_owned());
+            last.hints.push(hint.into());
         }
         self
     }
@@ -212,11 +252,11 @@ impl From<CheckoutFailure> for CommandError {
         let code = code_of_cause(&failure.source);
         let mut hints = match failure.source.as_ref() {
             FailureCause::Provider(error) => hints_of_provider(error),
-            FailureCause::Inventory(error) => hints_of_inventory(error),
+            FailureCause::Inventory(error) => said(hints_of_inventory(error)),
             _ => Vec::new(),
         };
         if failure.is_kept {
-            hints.push(format!("`broker checkin {}` releases what may be there", failure.number));
+            hints.push(format!("`broker checkin {}` releases what may be there", failure.number).into());
         }
         Self { hints, ..Self::new(code, failure) }
     }
@@ -239,6 +279,7 @@ fn code_of(error: &Error) -> Code {
             | RequestError::Count(_)
             | RequestError::NotOne(_)
             | RequestError::Argument { .. }
+            | RequestError::Value { .. }
             | RequestError::Lease { .. } => Code::Usage,
             _ => Code::Failed,
         },
@@ -319,7 +360,20 @@ pub(crate) fn missing_provider<'a>(
     })
 }
 
-fn hints_of(error: &Error) -> Vec<String> {
+fn said(hints: Vec<String>) -> Vec<Hint> {
+    hints.into_iter().map(Hint::Said).collect()
+}
+
+fn hints_of(error: &Error) -> Vec<Hint> {
+    match error {
+        Error::Provider { source, .. } => hints_of_provider(source),
+        Error::Session { source, .. } => hints_of_session(source),
+        other => said(words_about(other)),
+    }
+}
+
+/// Hints that are the same in every command.
+fn words_about(error: &Error) -> Vec<String> {
     match error {
         Error::Request(error) => hints_of_request(error),
         Error::Settings(error) => match error {
@@ -334,18 +388,23 @@ fn hints_of(error: &Error) -> Vec<String> {
                 ]
             }
             SettingsError::AmbiguousInstance { provider, .. } => vec![format!("choose one with `--{provider} NAME`")],
-            _ => Vec::new(),
+            SettingsError::UnknownInstance { provider, .. } => vec![format!(
+                "instances are in section `{provider}` of the settings file; `broker --version` shows where that is"
+            )],
+            SettingsError::Environment { name, .. } => {
+                vec![format!("variable `{name}` is read as a setting, because of its name")]
+            }
+            _ => vec!["`broker --version` shows where the settings file is".to_owned()],
         },
+        Error::Filter(_) => vec!["`broker inventory --help` shows how filters are written".to_owned()],
         Error::Inventory(error) => hints_of_inventory(error),
         Error::Select(error) if error.ambiguous.is_empty() => {
             vec!["`broker inventory` shows the hosts there are".to_owned()]
         }
         Error::Select(_) => vec!["say which one by its number".to_owned()],
-        Error::Provider { source, .. } => hints_of_provider(source),
         Error::Unproven { number, .. } => {
             vec![format!("if you know that it does not, `broker checkin --force {number}` releases the host")]
         }
-        Error::Session { source, .. } => hints_of_session(source),
         _ => Vec::new(),
     }
 }
@@ -365,6 +424,12 @@ fn hints_of_request(error: &RequestError) -> Vec<String> {
             vec![format!("{whose}the providers here are `{}`", known.join("`, `"))]
         }
         RequestError::Actions(_) => vec!["a request has one action".to_owned()],
+        RequestError::Argument { .. } | RequestError::Value { .. } | RequestError::Count(_) => {
+            vec![
+                "an argument comes from the command line, from `--args-file` or from a nick in the settings".to_owned(),
+            ]
+        }
+        RequestError::Lease { .. } => vec!["ask for less, or raise `max_lease` in the settings".to_owned()],
         _ => Vec::new(),
     }
 }
@@ -380,7 +445,16 @@ fn hints_of_inventory(error: &InventoryError) -> Vec<String> {
         InventoryError::NoSpace { .. } => {
             vec!["make room there, or set `BROKER_DIRECTORY` to a directory on another file system".to_owned()]
         }
-        InventoryError::Permission { .. } => vec![other_directory()],
+        InventoryError::Import { .. } => {
+            vec![
+                "the Python tool's inventory is `inventory.yaml` in the directory that `broker --version` names"
+                    .to_owned(),
+            ]
+        }
+        InventoryError::Permission { .. }
+        | InventoryError::Io { .. }
+        | InventoryError::Version { .. }
+        | InventoryError::NotAnInventory { .. } => vec![other_directory()],
         InventoryError::Conflict { .. } => {
             vec!["somebody else is at work on it; `broker inventory` shows what has become of it".to_owned()]
         }
@@ -393,7 +467,7 @@ fn other_directory() -> String {
 }
 
 /// What a person can do about an error of a provider. Its own words are the last cause; this follows from its kind.
-fn hints_of_provider(error: &ProviderError) -> Vec<String> {
+fn hints_of_provider(error: &ProviderError) -> Vec<Hint> {
     let hint = match error.kind() {
         ErrorKind::Auth => "credentials are in the provider's section of the settings",
         ErrorKind::Permission => "your user needs access to that, or the settings name a user who has it",
@@ -402,11 +476,11 @@ fn hints_of_provider(error: &ProviderError) -> Vec<String> {
         ErrorKind::Conflict => "free what is in the way, or ask for another name or port",
         // Some limits are the provider's own, and its words say what moves them.
         ErrorKind::Timeout if error.to_string().contains("gives it more time") => return Vec::new(),
-        ErrorKind::Timeout => "`--timeout` gives it more time",
+        ErrorKind::Timeout => return vec![Hint::MoreTime],
         ErrorKind::Unreachable => {
             "start the service, or say where it is in the provider's section of the settings file (`broker --version`)"
         }
-        ErrorKind::BadRequest => "`broker checkout --help` lists what the providers take",
+        ErrorKind::BadRequest => return vec![Hint::Arguments],
         ErrorKind::Failed => "the last cause is the provider's own word; try again when that is put right",
         ErrorKind::EndpointChanged => {
             "it can be released only where it was made; `broker forget` takes it out of the inventory without"
@@ -418,10 +492,10 @@ fn hints_of_provider(error: &ProviderError) -> Vec<String> {
         }
         _ => return Vec::new(),
     };
-    vec![hint.to_owned()]
+    vec![hint.into()]
 }
 
-fn hints_of_session(error: &SessionError) -> Vec<String> {
+fn hints_of_session(error: &SessionError) -> Vec<Hint> {
     let hint = match error.kind() {
         SessionErrorKind::Unreachable | SessionErrorKind::NotRunning => {
             "the host may be gone; `broker inventory --sync PROVIDER` finds out"
@@ -434,14 +508,14 @@ fn hints_of_session(error: &SessionError) -> Vec<String> {
             "after a checkin and a new checkout any key is new; `host_key_policy` in section `ssh` of the settings says which \
              keys are believed"
         }
-        SessionErrorKind::Timeout => "`--timeout` gives it more time",
+        SessionErrorKind::Timeout => return vec![Hint::MoreTime],
         SessionErrorKind::NotFound | SessionErrorKind::Permission | SessionErrorKind::Failed => {
             "`broker shell` is for a look around on the host"
         }
         SessionErrorKind::Local => "that is a path on this machine, not on the host",
         _ => return Vec::new(),
     };
-    vec![hint.to_owned()]
+    vec![hint.into()]
 }
 
 impl From<SplitError> for CommandError {
@@ -453,11 +527,18 @@ impl From<SplitError> for CommandError {
                 hints.push(format!("did you mean `--{meant}`? `--arg {key}=VALUE` passes it to the provider as it is"));
             }
             SplitError::NoValue { name, next: Some(next) } if next.len() > 2 => {
+                let next = if is_secret_name(name) { "VALUE" } else { next };
                 hints.push(format!("a value that begins with a dash is written `--{name}={next}`"));
             }
             SplitError::NoValue { name, .. } => hints.push(format!("write `--{name}=VALUE`, say `--{name}=true`")),
             SplitError::SwitchValue { name } => {
                 hints.push(format!("write `--{name}`, or `{}=false` for its opposite", name.replace('-', "_")));
+            }
+            SplitError::AfterSwitch { name, .. } => {
+                let key = name.replace('-', "_");
+                hints.push(format!(
+                    "write `--{name}` alone, or `{key}=true` where the provider takes an argument of that name"
+                ));
             }
             SplitError::Bare { word } => {
                 hints.push(format!("an argument for the provider is written `--key {word}` or `key={word}`"));
@@ -467,7 +548,7 @@ impl From<SplitError> for CommandError {
                 hints.push("a value of other bytes can be in a file: `key=@FILE`".to_owned());
             }
         }
-        Self { hints, ..Self::new(Code::Usage, error) }
+        Self { hints: said(hints), ..Self::new(Code::Usage, error) }
     }
 }
 
@@ -506,7 +587,10 @@ pub(crate) fn of_clap(error: &clap::Error, command: &str) -> CommandError {
     let mut result = CommandError::usage(message);
     let valid = all(ContextKind::ValidValue);
     let suggested = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg].into_iter().flat_map(all);
-    let suggested: Vec<String> = suggested.map(|text| bare(&text)).collect();
+    // clap guesses far: `--all` for `--fail-release`.
+    let given = if error.kind() == Kind::InvalidSubcommand { one(ContextKind::InvalidSubcommand) } else { option };
+    let is_near = |text: &String| strsim::osa_distance(text, &given) <= FARTHEST_GUESS;
+    let suggested: Vec<String> = suggested.map(|text| bare(&text)).filter(is_near).collect();
     if !valid.is_empty() {
         return result.hint(format!("it takes `{}`", valid.join("`, `")));
     }

@@ -30,7 +30,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             let error = CommandError::new(Code::Failed, broker::error_chain(&error));
-            Console::new(LogLevel::Info, false).failure(&error.into());
+            Console::new(LogLevel::Info, false).failure(&error.into(), "");
             Code::Failed.number()
         }
     }

@@ -64,16 +64,16 @@ impl Console {
         }
     }
 
-    /// Every error with its causes, and then the hints, each once.
-    pub(crate) fn failure(&self, failure: &Failure) {
+    /// Every error with its causes, and then the hints for this command, each once.
+    pub(crate) fn failure(&self, failure: &Failure, command: &str) {
         if self.level < LogLevel::Error {
             return;
         }
         let mut lines = Vec::new();
-        let mut hints: IndexSet<&str> = IndexSet::new();
+        let mut hints: IndexSet<String> = IndexSet::new();
         for error in failure.0.iter().filter(|error| error.code != Code::BrokenPipe) {
             lines.push(format!("{} {}", self.paint(RED, "error:"), described(error)));
-            hints.extend(error.hints.iter().map(String::as_str));
+            hints.extend(error.hints.iter().map(|hint| hint.text(command)));
         }
         for (at, hint) in hints.iter().enumerate() {
             lines.extend((at == 0).then(String::new));
@@ -271,7 +271,7 @@ pub(crate) fn lease(until: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 /// The two largest units of a span of time.
-fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let Some(at) = units.iter().position(|(length, _)| seconds >= *length) else { return "0s".to_owned() };
     let mut rest = seconds;

@@ -1,10 +1,12 @@
-//! `--output-file`: what a command did, as JSON, with the Python tool's keys.
+//! `--output-file`: what a command did, as JSON, with the Python tool's keys. `action` is the argument that names the
+//! action, such as `container_host`: the Python tool has a method of its code there, which nobody else has.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -55,8 +57,15 @@ impl Target {
 impl Report {
     /// The files are emptied at once: what they hold then can only come from this command, and that they can be written
     /// is known before anything is done.
-    pub(crate) fn begin(paths: impl Iterator<Item = PathBuf>) -> Result<Self, CommandError> {
-        let targets = paths.filter(|path| path != Path::new("")).map(Target::begin).collect::<Result<_, _>>()?;
+    ///
+    /// Files that Broker itself needs are refused; these are `own`.
+    pub(crate) fn begin(paths: impl Iterator<Item = PathBuf>, own: &[PathBuf]) -> Result<Self, CommandError> {
+        let begin = |path: PathBuf| match own.iter().find(|own| are_same(own, &path)) {
+            Some(_) => Err(CommandError::usage(format!("`{}` is a file of Broker's own", path.display()))
+                .hint("`--output-file` empties the file that it names, so name another one")),
+            None => Target::begin(path),
+        };
+        let targets = paths.filter(|path| path != Path::new("")).map(begin).collect::<Result<_, _>>()?;
         Ok(Self { targets, ..Self::default() })
     }
 
@@ -91,8 +100,22 @@ impl Report {
     }
 }
 
+/// Whether two paths lead to one file, or would if it were there.
+fn are_same(one: &Path, other: &Path) -> bool {
+    let is_one_file = |one: &fs::Metadata, other: &fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => is_one_file(&one, &other),
+        _ => {
+            let place = |path: &Path| Some((fs::canonicalize(path.parent()?).ok()?, path.file_name()?.to_owned()));
+            let [one, other] = [one, other].map(|path| std::path::absolute(path).ok().and_then(|path| place(&path)));
+            one.is_some() && one == other
+        }
+    }
+}
+
 fn cannot_write(path: &Path, error: io::Error) -> CommandError {
     CommandError::new(Code::Failed, format!("cannot write `{}`: {error}", path.display()))
+        .hint("`--output-file` names a file in a directory that exists, where you may write and there is room")
 }
 
 /// The file that a command line names which is refused, so that there is nothing better to ask than its words.
@@ -158,7 +181,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.json");
         fs::write(&path, "old").unwrap();
-        let report = Report::begin([path.clone()].into_iter()).unwrap();
+        let report = Report::begin([path.clone()].into_iter(), &[]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
         report.put("provider", "Container");
         report.put("hosts", vec![Value::from("b")]);
@@ -169,7 +192,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 
         let nowhere = directory.path().join("none/out.json");
-        assert!(Report::begin([nowhere].into_iter()).is_err());
-        assert!(Report::begin([directory.path().to_owned()].into_iter()).is_err());
+        assert!(Report::begin([nowhere].into_iter(), &[]).is_err());
+        assert!(Report::begin([directory.path().to_owned()].into_iter(), &[]).is_err());
     }
 }

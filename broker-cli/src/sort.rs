@@ -26,7 +26,8 @@ pub(crate) fn sort(broker: &Broker, records: &mut [Arc<HostRecord>], by: &str) -
     // A filter knows which fields there are, and which of them was meant by one that is not.
     let known = Filter::parse(&format!("has({field})"))
         .and_then(|filter| filter.select(&views, broker.fields(), Timestamp::now()));
-    known.map_err(broker::Error::from)?;
+    // The place in that filter says nothing to somebody who wrote none.
+    known.map_err(|error| CommandError { shown: None, ..CommandError::from(broker::Error::from(error)) })?;
     records.sort_by_cached_key(|record| {
         let view = record.to_json(Secrets::Hidden);
         Key { value: value_at(&view, field).map(Comparable::of), turned }

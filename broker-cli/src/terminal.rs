@@ -34,6 +34,27 @@ impl Drop for RawMode {
     }
 }
 
+/// Gives the terminal its settings and its cursor back when it is dropped, whatever a question has made of them.
+pub(crate) struct Restored {
+    before: Option<Termios>,
+}
+
+impl Restored {
+    pub(crate) fn at_the_end() -> Self {
+        Self { before: tcgetattr(io::stdin()).ok() }
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no restoring.
+        let _gone = dialoguer::console::Term::stderr().show_cursor();
+        if let Some(before) = &self.before {
+            let _gone = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
 /// The size of the terminal, where there is one.
 pub(crate) fn size() -> Option<PtySize> {
     let found = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin())).ok()?;

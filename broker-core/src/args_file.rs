@@ -73,12 +73,15 @@ pub enum Expansion {
 }
 
 /// Looks at the value of an argument. `@PATH` is what is in the file, and so is the name of a `.json`, `.yaml` or `.yml`
-/// file that exists and is not empty. Paths start from the working directory.
+/// file that exists and is not empty. Paths start from the working directory. `@@TEXT` is the text `@TEXT`.
 ///
 /// # Errors
 ///
 /// If the value is `@PATH`, and the file is missing, cannot be read, is empty or is malformed.
 pub fn expand_value(text: &str) -> Result<Expansion, ArgsFileError> {
+    if let Some(text) = text.strip_prefix('@').filter(|rest| rest.starts_with('@')) {
+        return Ok(Expansion::Text(text.to_owned()));
+    }
     if let Some(path) = text.strip_prefix('@') {
         let path = PathBuf::from(path);
         return Ok(Expansion::File { value: read_value(&path)?, path });
@@ -239,6 +242,9 @@ mod tests {
         assert!(matches!(expand_value(&bad).unwrap(), Expansion::Unread { text, .. } if text == bad));
         for text in [other.as_str(), empty.as_str(), "none.yaml", "plain", "", "yaml"] {
             assert!(matches!(expand_value(text).unwrap(), Expansion::Text(kept) if kept == text), "{text}");
+        }
+        for (text, meant) in [("@@", "@"), ("@@none.yaml", "@none.yaml"), ("@@@x", "@@x")] {
+            assert!(matches!(expand_value(text).unwrap(), Expansion::Text(kept) if kept == meant), "{text}");
         }
         for text in [format!("@{bad}"), format!("@{empty}"), "@none.yaml".to_owned(), "@".to_owned()] {
             assert!(expand_value(&text).is_err(), "{text}");

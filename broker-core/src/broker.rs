@@ -17,7 +17,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,9 @@ use crate::guard::{HostGuard, HostGuards, HostType};
 use crate::guardian::{Guarding, Watching};
 use crate::host::Host;
 use crate::id::{GuardId, HostId};
-use crate::inventory::{Details, Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select};
+use crate::inventory::{
+    Details, HIDDEN_ARGS, Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select,
+};
 use crate::provider::{
     Endpoint, ErrorKind, Execution, Extension, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
     ProviderInfo, Query, Table, no_session,
@@ -846,9 +848,11 @@ fn order<H: Hold>(core: &Arc<Core>, batch: &Batch<H>, owner: &Owner, cancel: &Ca
 fn draft<H: Hold>(order: &Order, batch: &Batch<H>, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
     let mut args = order.args.clone();
     args.insert(ORIGIN_ARGUMENT.to_owned(), order.origin.as_str().into());
+    let hidden = &batch.resolved.hidden_args;
+    let facts = (!hidden.is_empty()).then(|| (HIDDEN_ARGS.to_owned(), json!(hidden))).into_iter().collect();
     HostRecord {
         instance: batch.resolved.instance.clone(),
-        details: Details { args, labels: order.labels.clone(), ..Details::default() }.into(),
+        details: Details { args, labels: order.labels.clone(), facts, ..Details::default() }.into(),
         lease_until: order.lease_until,
         teardown_command: batch.resolved.teardown_command.clone(),
         owner: Some(owner.clone()),

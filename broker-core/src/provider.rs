@@ -245,6 +245,9 @@ pub struct ProviderInfo {
     pub actions: Vec<ActionInfo>,
     /// Arguments with a meaning of their own. Others are passed on as they are, where the provider takes any.
     pub arguments: Vec<ArgumentInfo>,
+    /// Arguments that no output shows, whatever is in them: the contents of files, say. Those with the name of a secret
+    /// are hidden anyway.
+    pub hidden_args: Vec<&'static str>,
     /// What can be asked about it.
     pub queries: Vec<QueryInfo>,
     /// Names of the facts it sets on its hosts, beside Broker's own fields: what a filter may name.

@@ -206,8 +206,11 @@ impl HostRequest {
         self.args.retain(|_, value| !value.is_null());
 
         let (provider, action) = self.find_action(providers, wanted)?;
+        self.take_terms(provider)?;
         let target = self.args.get(action.name).map(ToString::to_string).unwrap_or_default();
+        let hidden = provider.hidden_args.iter().filter(|name| self.args.contains_key(**name));
         Ok(ResolvedRequest {
+            hidden_args: hidden.copied().collect(),
             wanted: format!("{} {}={target}", provider.name, action.name),
             provider: provider.name.to_owned(),
             instance: self.instance,
@@ -223,6 +226,30 @@ impl HostRequest {
             all_or_nothing: self.all_or_nothing,
             teardown_command: self.teardown_command,
         })
+    }
+
+    /// Takes lease, timeout and the like out of the arguments, where they come with a nick or a file. An argument that the
+    /// provider declares under such a name is the provider's.
+    fn take_terms(&mut self, provider: &ProviderInfo) -> Result<(), RequestError> {
+        let is_ours = |name: &str| !provider.arguments.iter().any(|argument| argument.name == name);
+        for (name, field) in [("lease", &mut self.lease), ("timeout", &mut self.timeout)] {
+            if is_ours(name)
+                && let Some(text) = take_text(&mut self.args, name)?
+            {
+                let span = span(&text).map_err(|problem| RequestError::Value { name: name.to_owned(), problem })?;
+                field.get_or_insert(span);
+            }
+        }
+        let name = "all_or_nothing";
+        if is_ours(name)
+            && let Some(value) = self.args.shift_remove(name)
+        {
+            let problem = || format!("`{value}` must be `true` or `false`");
+            let on =
+                value.as_bool().ok_or_else(|| RequestError::Value { name: name.to_owned(), problem: problem() })?;
+            self.all_or_nothing |= on;
+        }
+        Ok(())
     }
 
     fn find_action<'p>(
@@ -305,6 +332,8 @@ pub struct ResolvedRequest {
     pub action: String,
     /// All arguments, the action's own among them.
     pub args: Args,
+    /// Those of the arguments that no output shows, beside those with the name of a secret.
+    pub hidden_args: Vec<&'static str>,
     /// How many.
     pub count: u32,
     /// Labels for the hosts.
@@ -323,6 +352,13 @@ pub struct ResolvedRequest {
     pub all_or_nothing: bool,
     /// What runs on the hosts before they are released.
     pub teardown_command: Option<String>,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    match crate::duration::parse(text) {
+        Ok(Duration::ZERO) => Err(format!("`{text}` must be more than nothing")),
+        other => other.map_err(|error| error.to_string()),
+    }
 }
 
 fn take_text(args: &mut Args, key: &str) -> Result<Option<String>, RequestError> {
@@ -404,6 +440,14 @@ pub enum RequestError {
         /// What it is.
         kind: &'static str,
     },
+    /// An argument of Broker's own does not do.
+    #[error("argument `{name}`: {problem}")]
+    Value {
+        /// Which.
+        name: String,
+        /// What is wrong with its value.
+        problem: String,
+    },
     /// A shared host of that name is in use, and is another one.
     #[error("shared host `{name}` is in use, and was made of something else: {made_of}")]
     SharedDiffers {
@@ -433,6 +477,7 @@ fn no_action(nick: Option<&str>, command: &str, other: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::{ArgumentInfo, ArgumentScope};
 
     fn action(name: &'static str, makes_host: bool, executes: bool) -> ActionInfo {
         ActionInfo { name, value: "X", help: "", makes_host, executes }
@@ -443,6 +488,7 @@ mod tests {
             ProviderInfo {
                 name: "Container",
                 actions: vec![action("container_host", true, false), action("container_app", false, true)],
+                arguments: vec![ArgumentInfo { name: "lease", value: Some("X"), help: "", on: ArgumentScope::Both }],
                 ..ProviderInfo::default()
             },
             ProviderInfo {
@@ -494,6 +540,24 @@ mod tests {
     }
 
     #[test]
+    fn the_terms_of_a_request_may_come_as_arguments() {
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        let request = HostRequest::action("workflow", "a")
+            .arg("lease", "1h")
+            .arg("timeout", ArgValue::Plain("5m".to_owned()))
+            .arg("all_or_nothing", true);
+        let resolved = resolve(request.clone(), Wanted::Host).unwrap();
+        assert_eq!((resolved.lease, resolved.timeout), (Some(minutes(60)), Some(minutes(5))));
+        assert!(resolved.all_or_nothing);
+        assert_eq!(resolved.args.keys().collect::<Vec<_>>(), ["workflow"]);
+        assert_eq!(resolve(request.lease(minutes(2)), Wanted::Host).unwrap().lease, Some(minutes(2)));
+
+        let declared = HostRequest::action("container_host", "a").arg("lease", "of a flat");
+        let resolved = resolve(declared, Wanted::Host).unwrap();
+        assert_eq!((resolved.lease, resolved.args.get("lease")), (None, Some(&ArgValue::from("of a flat"))));
+    }
+
+    #[test]
     fn what_does_not_do_is_named() {
         let cases = [
             (HostRequest::new(), "no action is given"),
@@ -511,6 +575,19 @@ mod tests {
             (
                 HostRequest::action("workflow", "a").count(0),
                 "the count is `0`, and must be a whole number of at least 1",
+            ),
+            (
+                HostRequest::action("workflow", "a").arg("lease", "soon"),
+                "argument `lease`: `soon` is not a duration; write whole numbers with a unit, such as `100ms`, `2s`, `5m`, \
+                 `2h`, `1d` or `1h30m`",
+            ),
+            (
+                HostRequest::action("workflow", "a").arg("timeout", "0s"),
+                "argument `timeout`: `0s` must be more than nothing",
+            ),
+            (
+                HostRequest::action("workflow", "a").arg("all_or_nothing", "maybe"),
+                "argument `all_or_nothing`: `maybe` must be `true` or `false`",
             ),
             (
                 HostRequest::action("workflow", "a").arg("count", "many"),

@@ -92,7 +92,7 @@ lease ends. Hosts that could not be had are errors, and the exit status says so;
 
 What to get is an action, such as `--container-host IMAGE`, or a nick from the settings that names one. Options that \
 are not listed here are passed to the provider as arguments: `--key value`, `--key=value` and `key=value` mean the \
-same. `key=@FILE` reads the value from a JSON or YAML file.",
+same. `key=@FILE` reads the value from a JSON or YAML file, and `key=@@TEXT` is the text `@TEXT`.",
         after_help = "Examples:
   broker checkout --container-host ubi9
   broker checkout --nick rhel9 --count 3 --lease 2h
@@ -114,9 +114,15 @@ say, are then left alone; --force takes them too.",
     )]
     Checkin(Checkin),
     /// Get more hosts like those you have
-    #[command(after_help = "Examples:
+    #[command(
+        long_about = "Get more hosts like those you have.
+
+They are made with the same arguments, labels and instance. Each lives for as long as the lease of the first one was \
+from its checkout, if it had one; --lease says otherwise.",
+        after_help = "Examples:
   broker duplicate 0
-  broker duplicate 0 web.example.com --count 2 --lease 1h")]
+  broker duplicate 0 web.example.com --count 2 --lease 1h"
+    )]
     Duplicate(Duplicate),
     /// Take hosts out of the inventory without giving them back
     #[command(
@@ -249,6 +255,24 @@ they log out, `loginctl enable-linger` lets it go on after that too.",
 }
 
 impl Command {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Checkout(_) => "checkout",
+            Self::Checkin(_) => "checkin",
+            Self::Duplicate(_) => "duplicate",
+            Self::Forget(_) => "forget",
+            Self::Inventory(_) => "inventory",
+            Self::Extend(_) => "extend",
+            Self::Execute(_) => "execute",
+            Self::Providers(_) => "providers",
+            Self::Exec(_) => "exec",
+            Self::Cp(_) => "cp",
+            Self::Reap(_) => "reap",
+            Self::Jobs(_) => "jobs",
+            Self::Shell(_) => "shell",
+        }
+    }
+
     /// Whether the exit status belongs to what runs on the host, so that a failure of ours must not look like one of it.
     pub(crate) fn status_is_anothers(&self) -> bool {
         matches!(self, Self::Exec(_) | Self::Shell(_))
@@ -293,7 +317,7 @@ pub(crate) struct Wanted {
     /// A request from the settings, by its name; what is given here as well wins
     #[arg(short, long, value_name = "NAME")]
     pub(crate) nick: Option<String>,
-    /// Arguments from a JSON or YAML file; what is given here as well wins
+    /// Arguments from a JSON or YAML file, `count`, `lease` and `timeout` among them; what is given here as well wins
     #[arg(long, value_name = "PATH")]
     pub(crate) args_file: Option<PathBuf>,
     /// An argument for the provider, whatever its name is
@@ -329,6 +353,9 @@ pub(crate) struct Checkout {
 pub(crate) struct Checkin {
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// One host after the other, and not all at once
+    #[arg(long)]
+    pub(crate) sequential: bool,
     /// Do it in the background, and print the number of the job (see `broker jobs`)
     #[arg(short, long)]
     pub(crate) background: bool,
@@ -341,7 +368,7 @@ pub(crate) struct Duplicate {
     /// How many of each
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(crate) count: u32,
-    /// How long the new hosts may live: `2h`, `1d`
+    /// How long the new hosts may live, where not as long as the first ones: `2h`, `1d`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) lease: Option<Duration>,
     /// How long it may take, for each: `90s`, `10m`
@@ -391,6 +418,12 @@ pub(crate) struct Extend {
     /// How long the hosts may live from now: `2h`, `1d`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) lease: Option<Duration>,
+    /// Labels for the provider, which not all of them take: `team=qe,nightly`
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(crate) provider_labels: Option<String>,
+    /// One host after the other, and not all at once
+    #[arg(long)]
+    pub(crate) sequential: bool,
     /// Do it in the background, and print the number of the job (see `broker jobs`)
     #[arg(short, long)]
     pub(crate) background: bool,
@@ -798,7 +831,7 @@ mod tests {
         };
         assert!(selection(&[], false, None).choice().is_err());
         let error = selection(&[], false, Some("name<x")).choice().unwrap_err();
-        assert!(error.hints.iter().any(|hint| hint.contains("`--all`")), "{error:?}");
+        assert!(error.hints.iter().any(|hint| hint.text("checkin").contains("`--all`")), "{error:?}");
         assert!(selection(&["0"], false, Some("name<x")).choice().is_ok());
         assert!(selection(&[], true, Some("name<x")).choice().unwrap().all);
     }

@@ -19,6 +19,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use broker::secrets::{HIDDEN, is_secret_name, masked};
+
 /// The option that passes an argument on whatever its name is.
 pub(crate) const ARG: &str = "arg";
 
@@ -32,6 +34,8 @@ pub struct Grammar {
     other: Option<Box<Self>>,
     /// Whether what is not declared is an argument, and not an error.
     takes_arguments: bool,
+    /// Whether nothing is known of it, so that no word can be wrong.
+    is_unknown: bool,
 }
 
 /// An option that is declared.
@@ -74,6 +78,7 @@ impl Grammar {
             takes_arguments: options.iter().any(|option| option.long.as_deref() == Some(ARG)),
             commands: command.get_subcommands().map(Self::of).collect(),
             other: None,
+            is_unknown: false,
             options,
         }
     }
@@ -102,7 +107,7 @@ impl Grammar {
     pub(crate) fn open(&mut self, names: impl IntoIterator<Item = String>) {
         let below = |name| Self { name, options: self.options.clone(), takes_arguments: true, ..Self::default() };
         self.commands = names.into_iter().map(&below).collect();
-        self.other = Some(Box::new(below(String::new())));
+        self.other = Some(Box::new(Self { is_unknown: true, ..below(String::new()) }));
         self.takes_arguments = false;
     }
 
@@ -177,6 +182,13 @@ pub enum SplitError {
         /// The switch, without dashes in front.
         name: String,
     },
+    /// A word that is no option and no argument, and follows a switch.
+    AfterSwitch {
+        /// The switch, without dashes in front.
+        name: String,
+        /// The word.
+        word: String,
+    },
     /// A word that is no option and no argument.
     Bare {
         /// The word.
@@ -189,7 +201,7 @@ pub enum SplitError {
     },
     /// A word that is not UTF-8.
     NotText {
-        /// The word, as far as it can be shown.
+        /// The word, as far as it can be shown, and without secrets.
         word: String,
     },
 }
@@ -200,6 +212,9 @@ impl fmt::Display for SplitError {
             Self::NearMiss { given, .. } => write!(f, "there is no option `--{given}`"),
             Self::NoValue { name, .. } => write!(f, "`--{name}` needs a value"),
             Self::SwitchValue { name } => write!(f, "`--{name}` is a switch, and takes no value"),
+            Self::AfterSwitch { name, word } => {
+                write!(f, "`--{name}` is a switch, and takes no value such as `{word}`")
+            }
             Self::Bare { word } => write!(f, "`{word}` is neither an option nor `key=value`"),
             Self::NoKey { word } => write!(f, "`{word}` is not `key=value`"),
             Self::NotText { word } => write!(f, "`{word}` is not UTF-8"),
@@ -216,7 +231,7 @@ impl std::error::Error for SplitError {}
 /// [`SplitError`] for the first word that does not fit. Words of commands that take no arguments always do: what is
 /// wrong with those is for clap to say.
 pub fn split(grammar: &Grammar, words: impl IntoIterator<Item = OsString>) -> Result<Sorted, SplitError> {
-    let mut sorter = Sorter { at: grammar, rest: words.into_iter().collect(), sorted: Sorted::default() };
+    let mut sorter = Sorter { at: grammar, rest: words.into_iter().collect(), sorted: Sorted::default(), switch: None };
     while let Some(word) = sorter.rest.pop_front() {
         let text = match word.to_str() {
             Some("--") => {
@@ -230,6 +245,9 @@ pub fn split(grammar: &Grammar, words: impl IntoIterator<Item = OsString>) -> Re
                 continue;
             }
         };
+        if text.starts_with('-') {
+            sorter.switch = None;
+        }
         if let Some(long) = text.strip_prefix("--") {
             let (name, value) = match long.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
@@ -261,6 +279,8 @@ struct Sorter<'a> {
     at: &'a Grammar,
     rest: VecDeque<OsString>,
     sorted: Sorted,
+    /// The provider's switch that the word before was.
+    switch: Option<String>,
 }
 
 impl Sorter<'_> {
@@ -294,12 +314,16 @@ impl Sorter<'_> {
             (Owner::Provider(key), true) => {
                 let key = key.clone();
                 let value = value.or_else(|| self.next_value()).ok_or_else(|| self.no_value(name))?;
-                self.push(key, Given::Text(text(value)?));
+                self.push_text(key, value)?;
             }
             (Owner::Provider(_), false) if value.is_some() => {
                 return Err(SplitError::SwitchValue { name: name.to_owned() });
             }
-            (Owner::Provider(key), false) => self.push(key.clone(), Given::On),
+            (Owner::Provider(key), false) => {
+                let key = key.clone();
+                self.push(key, Given::On);
+                self.switch = Some(dashed);
+            }
         }
         Ok(())
     }
@@ -308,18 +332,28 @@ impl Sorter<'_> {
         if name.is_empty() {
             return Err(SplitError::NoKey { word: word.to_owned() });
         }
+        if self.at.is_unknown {
+            let value = value.or_else(|| self.next_value());
+            let value = value.map_or(Ok(Given::On), |value| text(value).map(Given::Text))?;
+            self.push(name.replace('-', "_"), value);
+            return Ok(());
+        }
         if let Some(meant) = self.at.near(dashed) {
             return Err(SplitError::NearMiss { given: name.to_owned(), meant: meant.to_owned() });
         }
         let value = value.or_else(|| self.next_value()).ok_or_else(|| self.no_value(name))?;
-        self.push(name.replace('-', "_"), Given::Text(text(value)?));
-        Ok(())
+        self.push_text(name.replace('-', "_"), value)
     }
 
     /// `key=value`.
     fn bare(&mut self, word: &str) -> Result<(), SplitError> {
+        let switch = self.switch.take();
         match word.split_once('=') {
-            None => Err(SplitError::Bare { word: word.to_owned() }),
+            None if self.at.is_unknown => Ok(()),
+            None => match switch {
+                Some(name) => Err(SplitError::AfterSwitch { name, word: word.to_owned() }),
+                None => Err(SplitError::Bare { word: word.to_owned() }),
+            },
             Some(("", _)) => Err(SplitError::NoKey { word: word.to_owned() }),
             Some((name, value)) => match self.at.long(&name.replace('_', "-")) {
                 // Unlike `--switch=value` this is a spelling in which there is always a value.
@@ -393,6 +427,15 @@ impl Sorter<'_> {
         }
     }
 
+    fn push_text(&mut self, key: String, value: OsString) -> Result<(), SplitError> {
+        let value = value.into_string().map_err(|value| match is_secret_name(&key) {
+            true => SplitError::NotText { word: HIDDEN.to_owned() },
+            false => not_text(&value),
+        })?;
+        self.push(key, Given::Text(value));
+        Ok(())
+    }
+
     fn push(&mut self, key: String, value: Given) {
         self.sorted.arguments.push(Argument { key, value });
     }
@@ -417,7 +460,7 @@ fn text(word: OsString) -> Result<String, SplitError> {
 }
 
 fn not_text(word: &OsStr) -> SplitError {
-    SplitError::NotText { word: word.to_string_lossy().into_owned() }
+    SplitError::NotText { word: masked(&word.to_string_lossy()).into_owned() }
 }
 
 #[cfg(test)]
@@ -528,6 +571,9 @@ mod tests {
             ("providers Container --container-hosts", "providers Container | container_hosts"),
             ("providers Container x=1 --log-level error", "providers Container --log-level=error | x=1"),
             ("providers Unknown --anything 1", "providers Unknown | anything=1"),
+            ("providers Unknown --things", "providers Unknown | things"),
+            ("providers Unknown --log-levl word", "providers Unknown | log_levl=word"),
+            ("providers Unknown word --yes", "providers Unknown --yes |"),
             ("providers --what", "providers --what |"),
         ] {
             assert_eq!(shown(line), expected, "{line}");
@@ -549,7 +595,9 @@ mod tests {
             ("checkout --flag --", "`--flag` needs a value"),
             ("checkout --container-host", "`--container-host` needs a value"),
             ("checkout --privileged=true", "`--privileged` is a switch, and takes no value"),
-            ("checkout --privileged true", "`true` is neither an option nor `key=value`"),
+            ("checkout --privileged true", "`--privileged` is a switch, and takes no value such as `true`"),
+            ("checkout --privileged --x 1 true", "`true` is neither an option nor `key=value`"),
+            ("checkout --privileged x=1 true", "`true` is neither an option nor `key=value`"),
             ("checkout word", "`word` is neither an option nor `key=value`"),
             ("checkout --x 1 2", "`2` is neither an option nor `key=value`"),
             ("checkout -5", "`-5` is neither an option nor `key=value`"),
@@ -575,6 +623,11 @@ mod tests {
         let checkout = OsStr::new("checkout");
         assert!(matches!(words(&[checkout, &odd]), Err(SplitError::NotText { .. })));
         assert!(matches!(words(&[checkout, OsStr::new("--x"), &odd]), Err(SplitError::NotText { .. })));
+        let secret = OsString::from_vec(b"--password=s3cr3t\xff".to_vec());
+        for words in [words(&[checkout, &secret]), words(&[checkout, OsStr::new("--password"), &odd])] {
+            let error = words.unwrap_err().to_string();
+            assert!(error.contains("***") && !error.contains("s3cr3t"), "{error}");
+        }
         // A path for an option of Broker's own may be any bytes.
         let sorted = words(&[checkout, OsStr::new("--nick"), &odd]).unwrap();
         assert_eq!(sorted.words[1].as_bytes(), b"--nick=a\xff");

@@ -3,7 +3,7 @@
 use broker::Released;
 use broker::inventory::{HostRecord, HostState};
 
-use super::{conclude, hosts, nothing_chosen, selected, these};
+use super::{conclude, hosts, in_turn, nothing_chosen, selected, these};
 use crate::app::{App, Outcome};
 use crate::args::Checkin;
 
@@ -21,12 +21,15 @@ pub(super) fn run(app: &App<'_>, options: &Checkin) -> Outcome {
         return outcome;
     }
     let outcomes = app.settle(records.len(), async {
-        let broker = &app.broker;
-        Ok(if options.selection.force {
-            broker.checkin_by_force(records).await
-        } else {
-            broker.checkin(records).await
-        }?)
+        let mut outcomes = Vec::new();
+        for records in in_turn(records, options.sequential) {
+            let broker = &app.broker;
+            outcomes.extend(match options.selection.force {
+                true => broker.checkin_by_force(records).await?,
+                false => broker.checkin(records).await?,
+            });
+        }
+        Ok(outcomes)
     })?;
     conclude(app, "release", outcomes, |record, released| {
         if released == Released::Before {

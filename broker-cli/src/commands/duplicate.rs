@@ -1,9 +1,12 @@
 //! `broker duplicate`
 
+use std::time::Duration;
+
 use broker::HostRequest;
+use broker::inventory::HostRecord;
 use tokio::task::JoinSet;
 
-use super::{checkout, hosts, nothing_chosen, origin, selected};
+use super::{checkout, governs_leases, hosts, nothing_chosen, origin, selected};
 use crate::app::{App, Outcome};
 use crate::args::Duplicate;
 use crate::error::{Code, CommandError, Failure};
@@ -17,7 +20,7 @@ pub(super) fn run(app: &App<'_>, options: &Duplicate) -> Outcome {
         .iter()
         .map(|record| {
             let mut request = HostRequest::like(record).count(options.count).origin(origin());
-            request.lease = options.lease;
+            request.lease = options.lease.or_else(|| lease(app, record));
             request.timeout = options.timeout;
             request
         })
@@ -52,4 +55,11 @@ pub(super) fn run(app: &App<'_>, options: &Duplicate) -> Outcome {
         (Ok(_), false) => Err(Failure(refused)),
         (Err(failure), false) => Err(Failure(failure.0.into_iter().chain(refused).collect())),
     }
+}
+
+/// The lease of a host, for another like it: none where its provider decides on that, and never more than is allowed by
+/// now.
+fn lease(app: &App<'_>, record: &HostRecord) -> Option<Duration> {
+    let lease = record.lease().filter(|_| !governs_leases(app, record))?;
+    Some(app.broker.settings().max_lease().map_or(lease, |limit| lease.min(limit)))
 }

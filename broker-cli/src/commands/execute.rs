@@ -24,7 +24,8 @@ pub(super) fn run(app: &App<'_>, options: Execute, arguments: Vec<Argument>) -> 
     match execution.failure {
         None => Ok(0),
         Some(failure) => {
-            Err(CommandError::new(Code::Provider, format!("{} failed: {failure}", resolved.wanted)).into())
+            let error = CommandError::new(Code::Provider, format!("{} failed: {failure}", resolved.wanted));
+            Err(error.hint("what it has given back is printed above, and goes to `--output-file`").into())
         }
     }
 }

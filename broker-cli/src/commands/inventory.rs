@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use broker::inventory::{self, Holding, HostRecord, HostState};
 use broker::provider::{ProviderInfo, Scope};
-use broker::settings::FieldExpression;
+use broker::settings::{BrokerDirectory, FieldExpression};
 use broker::yaml::to_yaml;
 use broker::{Choice, Error, Synced};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{hosts, labels, orphans};
 use crate::app::{App, Outcome};
 use crate::args::{Format, Inventory, SyncTarget};
+use crate::error::CommandError;
 use crate::output;
 use crate::sort::sort;
 
@@ -36,13 +37,14 @@ pub(super) fn run(app: &App<'_>, options: &Inventory) -> Outcome {
     let data = || output::records(&records, app.secrets());
     app.report.put_with("inventory", data);
     match (options.details, app.global.output) {
-        (true, Format::Table) => app.console.print(to_yaml(&by_number(app, &records)).as_bytes())?,
+        (true, Format::Table) => app.console.print(by_number(app, &records).as_bytes())?,
         (false, Format::Table) if records.is_empty() => {
             let none = if options.filter.is_some() { "no host matches the filter" } else { "there are no hosts" };
             app.console.note(none);
         }
         (false, Format::Table) if options.list => app.console.print(list(app, &records).as_bytes())?,
         (false, Format::Table) => app.console.print(table(app, &records).as_bytes())?,
+        (false, format) if options.list => app.console.print_value(format, &listed(app, &records))?,
         (_, Format::Json) => app.console.print_records(&records, app.secrets())?,
         (_, Format::Yaml) => app.console.print_value(Format::Yaml, &data())?,
     }
@@ -70,6 +72,11 @@ fn tell_what_was_left(app: &App<'_>, records: &[Arc<HostRecord>]) {
 }
 
 fn import(app: &App<'_>) -> Result<(), crate::error::Failure> {
+    let file = BrokerDirectory::at(app.broker.directory().path()).python_inventory();
+    if !file.exists() {
+        let error = CommandError::usage(format!("there is no `{}` to import", file.display()));
+        return Err(error.hint("copy the Python tool's `inventory.yaml` there, and import it again").into());
+    }
     let imported = app.settle(0, async {
         let inventory = inventory::Inventory::open(app.broker.directory().path());
         Ok(inventory.import().await.map_err(Error::from)?)
@@ -95,14 +102,19 @@ fn sync(app: &App<'_>, target: &SyncTarget) -> Result<(), crate::error::Failure>
     Ok(())
 }
 
-/// Whole records below their numbers.
-fn by_number(app: &App<'_>, records: &[Arc<HostRecord>]) -> Value {
+/// Whole records below their numbers, which are numbers here and no texts, as in the Python tool's.
+fn by_number(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
+    if records.is_empty() {
+        return to_yaml(&Value::Object(Map::new()));
+    }
     let entries = records.iter().map(|record| {
         let mut fields = record.to_json(app.secrets());
         fields.shift_remove("number");
-        (record.number.to_string(), Value::Object(fields))
+        let fields = to_yaml(&Value::Object(fields));
+        let lines: String = fields.lines().map(|line| format!("  {line}\n")).collect();
+        format!("{}:\n{lines}", record.number)
     });
-    Value::Object(entries.collect::<Map<_, _>>())
+    entries.collect()
 }
 
 fn table(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
@@ -119,6 +131,13 @@ fn table(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
 fn list(app: &App<'_>, records: &[Arc<HostRecord>]) -> String {
     let rows = rows(app, records, &[app.broker.settings().inventory_list_vars()]);
     output::columns(rows.iter().map(Vec::as_slice))
+}
+
+/// As [`list`], as data.
+fn listed(app: &App<'_>, records: &[Arc<HostRecord>]) -> Value {
+    let hosts = rows(app, records, &[app.broker.settings().inventory_list_vars()]);
+    let hosts = records.iter().zip(hosts);
+    hosts.map(|(record, row)| json!({"number": record.number, "host": row.last()})).collect()
 }
 
 fn rows(app: &App<'_>, records: &[Arc<HostRecord>], expressions: &[&FieldExpression]) -> Vec<Vec<String>> {

@@ -142,7 +142,7 @@ fn wait(app: &App<'_>, numbers: &[u64], timeout: Option<Duration>) -> Outcome {
         }),
     }
     if !killed.is_empty() {
-        app.console.failure(&Failure(killed));
+        app.console.failure(&Failure(killed), "jobs");
     }
     Ok(worst)
 }

@@ -19,8 +19,10 @@ mod version;
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use broker::inventory::{HostRecord, args_to_json};
-use broker::{ArgValue, Args, Error, HostRequest, RequestError, ResolvedRequest, args_file};
+use broker::args_file::{self, ArgsFileError};
+use broker::inventory::{HostRecord, Secrets, args_to_json, args_without};
+use broker::secrets::is_secret_name;
+use broker::{ArgValue, Args, Error, HostRequest, RequestError, ResolvedRequest};
 use serde_json::{Value, json};
 
 use crate::app::{App, Outcome};
@@ -60,9 +62,17 @@ fn arguments(given: Vec<Argument>) -> Result<Args, CommandError> {
             Given::Text(text) => {
                 match args_file::expand_value(&text).map_err(|error| in_argument(&key, &text, error))? {
                     args_file::Expansion::Text(text) => ArgValue::from(text),
+                    args_file::Expansion::File { value, .. } if is_secret_name(&key) => {
+                        tracing::info!("argument `{key}` is read from a file");
+                        value
+                    }
                     args_file::Expansion::File { path, value } => {
                         tracing::info!("argument `{key}` is read from `{}`", path.display());
                         value
+                    }
+                    args_file::Expansion::Unread { text, .. } if is_secret_name(&key) => {
+                        tracing::warn!("argument `{key}` is passed on as a text, though it names a file");
+                        ArgValue::from(text)
                     }
                     args_file::Expansion::Unread { text, error } => {
                         let error = broker::error_chain(&error);
@@ -79,15 +89,28 @@ fn arguments(given: Vec<Argument>) -> Result<Args, CommandError> {
     Ok(args)
 }
 
-fn in_argument(key: &str, text: &str, error: args_file::ArgsFileError) -> CommandError {
-    CommandError::from(error).hint(format!("`{key}={text}` stands for what is in that file"))
+fn in_argument(key: &str, text: &str, error: ArgsFileError) -> CommandError {
+    let literally = "a text that begins with `@` is written with two of them";
+    if !is_secret_name(key) {
+        return CommandError::from(error).hint(format!("`{key}={text}` stands for what is in that file; {literally}"));
+    }
+    // What was meant may be the secret itself.
+    let why = match error {
+        ArgsFileError::Missing { .. } => "does not exist",
+        ArgsFileError::Empty { .. } => "is empty",
+        ArgsFileError::Malformed { .. } => "is malformed",
+        _ => "cannot be read",
+    };
+    let error = CommandError::usage(format!("the file that argument `{key}` names {why}"));
+    error.hint(format!("`{key}=@FILE` stands for what is in that file; {literally}"))
 }
 
 /// The request that a command line makes, without what only a checkout has.
 fn request(wanted: &Wanted, given: Vec<Argument>) -> Result<HostRequest, CommandError> {
     let mut request = HostRequest::new();
     if let Some(path) = &wanted.args_file {
-        request.args = args_file::read(path)?;
+        let form = "it holds arguments as YAML or JSON, such as `container_host: ubi9`";
+        request.args = args_file::read(path).map_err(|error| CommandError::from(error).hint(form))?;
     }
     broker::merge(&mut request.args, arguments(given)?);
     if let Some(labels) = &wanted.provider_labels {
@@ -113,7 +136,11 @@ fn resolve(app: &App<'_>, request: &HostRequest, wanted: broker::Wanted) -> Resu
     })?;
     app.report.put("provider", resolved.provider.as_str());
     app.report.put("action", resolved.action.as_str());
-    app.report.put("arguments", args_to_json(&resolved.args, app.secrets()));
+    let args = match app.secrets() {
+        Secrets::Hidden => args_without(&resolved.args, resolved.hidden_args.iter().copied()),
+        Secrets::Shown => args_to_json(&resolved.args, Secrets::Shown),
+    };
+    app.report.put("arguments", args);
     let instance = resolved.instance.as_deref();
     tracing::info!(target: FILE_ONLY, instance, "{} times {}", resolved.count, resolved.wanted);
     Ok(resolved)
@@ -127,6 +154,11 @@ fn of_python(app: &App<'_>, request: &HostRequest) -> Option<CommandError> {
     let (provider, argument) = missing_provider(arguments, &known)?;
     let message = format!("argument `{argument}` is for provider `{provider}`, which this Broker does not have");
     Some(CommandError::new(Code::NotHere, message).hint(format!("it has `{}`", known.join("`, `"))))
+}
+
+/// Whether the host's provider decides how long it lives.
+fn governs_leases(app: &App<'_>, record: &HostRecord) -> bool {
+    app.broker.providers().iter().any(|info| info.name == record.provider && info.governs_leases)
 }
 
 /// `3 (web.example.com)`
@@ -208,6 +240,11 @@ fn selected(app: &App<'_>, selection: &Selection) -> Result<Vec<HostRecord>, Fai
         }
     }
     Ok(records)
+}
+
+/// Hosts by what is done at once: all of them, or one after the other.
+fn in_turn(records: Vec<HostRecord>, sequential: bool) -> Vec<Vec<HostRecord>> {
+    if sequential { records.into_iter().map(|record| vec![record]).collect() } else { vec![records] }
 }
 
 /// What a command that chose no host has to say.

@@ -1,8 +1,8 @@
 //! `broker inventory --orphans`: what is there and not held, and what is held and not there.
 
+use broker::Orphans;
 use broker::inventory::HostRecord;
 use broker::provider::{Found, Scope};
-use broker::{Orphans, duration};
 use serde_json::{Map, Value, json};
 
 use crate::app::{App, Outcome};
@@ -52,7 +52,7 @@ fn table(not_held: &[Found], not_there: &[HostRecord]) -> String {
             text(&found.identity.owner),
             text(&found.identity.action),
             // Seconds are enough for people.
-            found.age.map(|age| duration::format(std::time::Duration::from_secs(age.as_secs()))).unwrap_or_default(),
+            found.age.map(|age| output::span(age.as_secs())).unwrap_or_default(),
         ]
     };
     let held = |record: &HostRecord| {

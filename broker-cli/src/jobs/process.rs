@@ -37,7 +37,11 @@ pub(crate) fn start(
     words: &[OsString],
     hosts: &[String],
 ) -> Result<Folder, CommandError> {
-    let cannot = |error: io::Error| CommandError::new(Code::Failed, format!("cannot start a job: {error}"));
+    let cannot = |error: io::Error| {
+        CommandError::new(Code::Failed, format!("cannot start a job: {error}")).hint(
+            "a job has a folder in the Broker directory, which `broker --version` names; without `-b` none is needed",
+        )
+    };
     let folder = Folder::make(directory).map_err(cannot)?;
     let started = begin(&folder, command, words, hosts);
     if started.is_err() {
@@ -80,7 +84,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>) -> u8 {
         Ok(prepared) => prepared,
         Err(error) => {
             let error = CommandError::new(Code::Failed, format!("cannot begin the job: {error}"));
-            Console::new(LogLevel::Info, false).failure(&error.into());
+            Console::new(LogLevel::Info, false).failure(&error.into(), "");
             return Code::Failed.number();
         }
     };
@@ -88,7 +92,7 @@ pub(crate) fn run(providers: Vec<Arc<dyn ProviderFactory>>) -> u8 {
     let code = app::run_words(providers, words, Some(job));
     if let Err(error) = folder.end(End { code, ended_at: Timestamp::now() }) {
         let error = CommandError::new(Code::Failed, format!("cannot write how the job ended: {error}"));
-        Console::new(LogLevel::Info, false).failure(&error.into());
+        Console::new(LogLevel::Info, false).failure(&error.into(), "");
     }
     code
 }

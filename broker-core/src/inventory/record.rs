@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::{MapAccess, Visitor};
@@ -171,7 +172,8 @@ pub const FIELDS: &[&str] = &[
     "_imported",
 ];
 
-/// The fact in which a provider names arguments that are secret, whatever they are called.
+/// The fact that names arguments that are secret, whatever they are called: those that the provider declares as such, and
+/// those that it learned of.
 pub const HIDDEN_ARGS: &str = "hidden_args";
 
 /// The fact in which a record names those of its arguments that nobody asked for.
@@ -263,8 +265,7 @@ impl HostRecord {
         some(to, "_broker_provider_instance", self.instance.as_ref())?;
         match secrets {
             Secrets::Hidden => {
-                let names = details.facts.get(HIDDEN_ARGS).and_then(Value::as_array).into_iter().flatten();
-                to.put("_broker_args", &args_without(&details.args, names.filter_map(Value::as_str)))?;
+                to.put("_broker_args", &args_without(&details.args, names(&details.facts, HIDDEN_ARGS)))?;
             }
             Secrets::Shown => to.put("_broker_args", &details.args)?,
         }
@@ -315,26 +316,31 @@ impl HostRecord {
         if !ports.is_empty() {
             details.ports = ports;
         }
-        details.facts.extend(facts);
-        let added: Vec<Value> =
-            args.keys().filter(|name| !details.args.contains_key(*name)).map(|name| json!(name)).collect();
-        if !added.is_empty() {
-            // A provider may tell more than once.
-            let known = details.facts.get(ADDED_ARGS).and_then(Value::as_array).cloned().unwrap_or_default();
-            details.facts.insert(ADDED_ARGS.to_owned(), known.into_iter().chain(added).collect());
+        // A provider may tell more than once, and what is hidden stays so.
+        let hidden = names(&facts, HIDDEN_ARGS).map(|name| json!(name)).collect();
+        let added = args.keys().filter(|name| !details.args.contains_key(*name)).map(|name| json!(name)).collect();
+        for (list, more) in [(HIDDEN_ARGS, hidden), (ADDED_ARGS, added)] {
+            add_names(&mut details.facts, list, more);
         }
+        details.facts.extend(facts.into_iter().filter(|(name, _)| name != HIDDEN_ARGS));
         details.args.extend(args);
     }
 
     /// Whether somebody asked for this argument, and not the service alone.
     pub fn was_asked_for(&self, argument: &str) -> bool {
-        let mut added = self.details.facts.get(ADDED_ARGS).and_then(Value::as_array).into_iter().flatten();
-        !added.any(|name| name == argument)
+        !names(&self.details.facts, ADDED_ARGS).any(|name| name == argument)
     }
 
     /// Whether the host was begun and never handed over: of what exists of it, only the id is certain.
     pub fn is_half_made(&self) -> bool {
         self.owner.is_some() && self.checked_out_at.is_none()
+    }
+
+    /// How long the host may live in all, from its checkout to the end of its lease, in whole seconds.
+    pub fn lease(&self) -> Option<Duration> {
+        let span = self.lease_until?.duration_since(self.checked_out_at?);
+        let span = span.round(jiff::Unit::Second).ok()?;
+        Duration::try_from(span).ok().filter(|span| !span.is_zero())
     }
 
     /// Whether the lease has ended. A clock that is behind the record itself is wrong, and ends nothing.
@@ -348,13 +354,35 @@ impl HostRecord {
     }
 }
 
-/// Arguments as JSON, secret ones hidden by their names, at any depth.
+/// The names in a fact that is a list of such.
+fn names<'a>(facts: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    facts.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn add_names(facts: &mut Map<String, Value>, list: &str, more: Vec<Value>) {
+    if more.is_empty() {
+        return;
+    }
+    let mut all = facts.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    for name in more {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    facts.insert(list.to_owned(), Value::Array(all));
+}
+
+/// Arguments as JSON, secret ones hidden by their names, at any depth, and so is what texts set such names to
+/// (`A=1,PASSWORD=x`).
 pub fn args_to_json(args: &Args, secrets: Secrets) -> Value {
     fn to_json(value: &ArgValue, secrets: Secrets) -> Value {
         match value {
             ArgValue::Map(map) => args_to_json(map, secrets),
             ArgValue::List(items) => Value::Array(items.iter().map(|item| to_json(item, secrets)).collect()),
-            scalar => scalar.to_json(),
+            scalar => match scalar.to_json() {
+                Value::String(text) if secrets == Secrets::Hidden => Value::String(secrets::masked(&text).into_owned()),
+                value => value,
+            },
         }
     }
     Value::Object(

@@ -70,6 +70,12 @@ impl BrokerDirectory {
         self.path.join("inventory.yaml")
     }
 
+    /// All files in which Broker and the Python tool keep what cannot be made again: no output may replace them.
+    pub fn kept_files(&self) -> [PathBuf; 5] {
+        let [lock, damaged] = ["inventory.lock", "inventory.damaged.jsonl"].map(|name| self.path.join(name));
+        [self.settings_file(), self.inventory_file(), self.python_inventory(), lock, damaged]
+    }
+
     /// The directory of the locks that show which runs live.
     pub fn runs(&self) -> PathBuf {
         self.path.join("runs")

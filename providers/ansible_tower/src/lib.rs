@@ -77,6 +77,7 @@ pub fn factory() -> Arc<dyn ProviderFactory> {
         arguments: arguments::ARGUMENTS.to_vec(),
         queries: query::QUERIES.to_vec(),
         facts: facts::NAMES.to_vec(),
+        hidden_args: Vec::new(),
         governs_leases: true,
     };
     broker_core::provider::factory(info, |settings| Ok(Arc::new(TowerProvider::new(Settings::read(settings)?)?)))

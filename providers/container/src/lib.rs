@@ -75,6 +75,7 @@ pub fn factory() -> Arc<dyn ProviderFactory> {
             },
         ],
         arguments: request::ARGUMENTS.to_vec(),
+        hidden_args: vec!["files"],
         queries: query::QUERIES.to_vec(),
         facts: checkout::facts::FACTS.to_vec(),
         ..ProviderInfo::default()

@@ -28,7 +28,7 @@ pub(crate) fn arguments() -> Vec<ArgumentInfo> {
         argument(
             "fail",
             "HOW",
-            "Fails: auth, permission, not_found, quota, conflict, timeout, unreachable, bad_request, failed, bug or panic",
+            "Fails: auth, permission, not_found, quota, conflict, timeout, unreachable, bad_request, failed, bug, panic or hang",
             ArgumentScope::Both,
         ),
         argument("fail_every", "N", "Fails only every Nth time, as `fail` says or as `failed`", ArgumentScope::Both),

@@ -209,3 +209,99 @@ fn bad_arguments_of_the_provider_are_named_and_make_nothing() {
     }
     env.assert_nothing_left();
 }
+
+#[test]
+fn hints_name_what_the_command_has() {
+    let env = Env::new();
+    env.check_out("--fail-release timeout --fail-release-times 1");
+    let late = env.broker("checkin 0").exits(7).hints("try again");
+    assert!(!late.stderr.contains("--timeout"), "{late}");
+    env.broker("checkin 0").ok();
+    env.broker("checkout --test-action t --fail timeout").exits(7).hints("`--timeout`");
+    env.broker("checkin --all").ok();
+    let numbers = env.check_out("");
+    let line = format!("extend {} --lease 1h --new-expire-time +3600", numbers[0]);
+    env.broker(&line).exits(7).hints("`broker extend --help`");
+
+    let far = env.broker("checkin 3 --fail-release x").exits(2).hints("`broker checkin --help`");
+    assert!(!far.stderr.contains("did you mean"), "{far}");
+    env.broker("checkin --al").exits(2).hints("did you mean `--all`?");
+    env.broker("chekin 3").exits(2).hints("did you mean `checkin`?");
+}
+
+#[test]
+fn a_word_after_a_switch_and_a_provider_that_is_not_there() {
+    let env = Env::new();
+    env.broker("checkout --workflow w --privileged true").exits(2).says("`--privileged`").hints("`privileged=true`");
+    for (name, code) in [("Foreman --hostgroups", 9), ("Beaker --jobs --mine", 9), ("Nobody word --log-levl x", 13)] {
+        let outcome = env.broker(&format!("providers {name}")).exits(code);
+        outcome.says("there is no provider `").hints("the providers here are");
+    }
+    env.broker("checkout --bogus --help").ok().prints("broker checkout").prints("--container-host");
+    env.check_out("");
+    let sorted = env.broker("inventory --sort nmae").exits(13).says("`nmae`");
+    assert!(!sorted.stderr.contains("has("), "{sorted}");
+}
+
+#[test]
+fn options_of_the_python_tool() {
+    let env = Env::new();
+    env.check_out("--count 3 --slow-release 300ms");
+    env.broker("extend --all --lease 1h --sequential").ok();
+    env.broker("extend 0 --lease 1h -l team=qe").exits(7).says("provider_labels");
+    let begun = std::time::Instant::now();
+    env.broker("checkin --all --sequential").ok();
+    assert!(begun.elapsed() > std::time::Duration::from_millis(900), "one after the other");
+    env.assert_nothing_left();
+    for line in ["config view", "config set logging.console_level debug", "config"] {
+        env.broker(line).exits(9).hints("`broker --version`").prints_nothing();
+    }
+}
+
+#[test]
+fn what_is_wrong_comes_with_a_hint() {
+    let env = Env::new();
+    env.check_out("");
+    env.write("empty.yaml", "");
+    env.write("list.yaml", "[a]");
+    env.write("bad.json", "{");
+    let mut without = String::new();
+    let mut look = |outcome: crate::support::Outcome| {
+        assert_ne!(outcome.code(), Some(0), "{outcome}");
+        if !outcome.stderr.contains("\nhint: ") {
+            without.push_str(&format!("{outcome}\n"));
+        }
+    };
+    for line in [
+        "checkout --args-file none.yaml",
+        "checkout --args-file empty.yaml",
+        "checkout --args-file list.yaml",
+        "checkout --args-file bad.json",
+        "checkout --test-action t --TestProvider nowhere",
+        "checkout --test-action t --lease soon",
+        "checkout --test-action t --count 0",
+        "checkout --test-action t --arg lease=soon",
+        "checkout --test-action t --arg count=many",
+        "checkout --test-action t --fail failed",
+        "execute --test-action t --fail failed",
+        "inventory --filter 'nmae<x'",
+        "inventory --filter 'name <'",
+        "inventory --filter ' '",
+        "inventory --filter 'count<5'",
+        "inventory --sort nmae",
+        "inventory --import",
+        "inventory --sync Nobody",
+        "inventory --output-file none/out.json",
+        "jobs log 7",
+    ] {
+        look(env.broker(line));
+    }
+    for settings in ["a: [", "thread_limit: many\n", "- a\n", "text"] {
+        env.write_settings(settings);
+        look(env.broker("inventory"));
+    }
+    env.write_settings("");
+    std::fs::write(env.broker_path("inventory.jsonl"), "{\"format\": 99}\n").unwrap();
+    look(env.broker("inventory"));
+    assert!(without.is_empty(), "without a hint:\n{without}");
+}

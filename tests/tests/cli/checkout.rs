@@ -132,6 +132,37 @@ fn duplicates_are_made_like_the_first() {
 }
 
 #[test]
+fn a_nick_and_a_file_of_arguments_say_how_long_and_how_many() {
+    let mut env = Env::new();
+    env.write_settings(
+        "nicks:\n  short: {test_action: t, lease: 1h}\n  slow: {test_action: t, timeout: 300ms, delay: 1m}\n",
+    );
+    env.write("request.yaml", "test_action: t\nlease: 2h\ncount: 3\nfail_every: 2\nall_or_nothing: true\n");
+    let minutes = |host: &Value| {
+        let time = |field: &str| host[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        time("lease_until").duration_since(time("checked_out_at")).as_secs().div_euclid(60) + 1
+    };
+    env.broker("checkout --nick short").ok();
+    assert_eq!(minutes(&env.inventory()[0]), 60);
+    assert_eq!(env.inventory()[0]["_broker_args"].get("lease"), None);
+    env.broker("checkout --nick short --lease 5m").ok();
+    assert_eq!(minutes(&env.inventory()[1]), 5);
+    env.broker("checkout --nick slow").exits(7).says("300ms").within(Duration::from_secs(15));
+    env.broker("checkout --args-file request.yaml").exits(7);
+    assert_eq!(env.inventory().len(), 2, "all or nothing");
+    env.broker("checkout --nick short --arg lease=soon").exits(2).says("argument `lease`").says("`soon`");
+
+    // A duplicate lives as long as the first one, or as it is told.
+    env.broker("duplicate 1").ok();
+    assert_eq!(minutes(env.inventory().last().unwrap()), 5);
+    env.broker("duplicate 0 --lease 7m").ok();
+    assert_eq!(minutes(env.inventory().last().unwrap()), 7);
+    env.set("BROKER_max_lease", "10m");
+    env.broker("duplicate 0").ok();
+    assert_eq!(minutes(env.inventory().last().unwrap()), 10);
+}
+
+#[test]
 fn leases_are_recorded_and_extended_and_never_shortened() {
     let env = Env::new();
     env.check_out("--lease 1h");

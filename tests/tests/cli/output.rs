@@ -114,6 +114,15 @@ fn columns_and_lists_from_the_settings() {
 }
 
 #[test]
+fn a_list_is_a_list_in_every_format() {
+    let env = Env::new();
+    env.check_out("--hostname h.example.com");
+    let expected = serde_json::json!([{"number": 0, "host": "h.example.com"}]);
+    assert_eq!(env.broker("inventory --list --output json").ok().json(), expected);
+    env.broker("inventory --list --output yaml").ok().prints("host: h.example.com");
+}
+
+#[test]
 fn details_are_everything_in_yaml() {
     let env = Env::new();
     assert!(env.broker("inventory --details").ok().out().trim().len() <= 2, "an empty map or nothing");
@@ -122,6 +131,9 @@ fn details_are_everything_in_yaml() {
     for text in ["name: x", "flavor: large", "os_distribution: FakeOS", "eth0"] {
         assert!(details.out().contains(text), "no {text}: {details}");
     }
+
+    let keys: Vec<&str> = details.out().lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(keys, ["0:"], "{details}");
     // Data is the same with them as without.
     assert_eq!(array(env.broker("inventory --details --output json").ok().json()), env.inventory());
 }
@@ -174,7 +186,7 @@ fn the_output_file_has_the_python_tools_keys() {
     for key in ["provider", "action", "arguments", "hosts", "return_code"] {
         assert!(checkout.get(key).is_some(), "no `{key}`: {checkout}");
     }
-    assert_eq!(checkout["provider"], "TestProvider");
+    assert_eq!((&checkout["provider"], &checkout["action"]), (&"TestProvider".into(), &"test_action".into()));
     assert_eq!(checkout["arguments"]["flavor"], "large");
     assert_eq!(numbers(&array(checkout["hosts"].clone())), [0, 1]);
     assert!(checkout.get("error_message").is_none());
@@ -346,4 +358,25 @@ fn a_reader_that_goes_away_is_no_panic() {
     let outcome = env.script("broker inventory --output json | head -c 10").run().ok();
     assert_eq!(outcome.stdout.len(), 10);
     assert!(!outcome.stderr.contains("error"), "{outcome}");
+}
+
+#[test]
+fn the_output_file_is_none_of_brokers_own() {
+    let env = Env::new();
+    env.write_settings("thread_limit: 4\n");
+    env.check_out("");
+    let own =
+        ["inventory.jsonl", "inventory.lock", "inventory.damaged.jsonl", "inventory.yaml", "broker_settings.yaml"];
+    let files = || own.map(|name| std::fs::read(env.broker_path(name)).ok());
+    let before = files();
+    std::os::unix::fs::symlink(env.broker_path("inventory.jsonl"), env.work_path("link")).unwrap();
+    std::fs::hard_link(env.broker_path("broker_settings.yaml"), env.work_path("twin")).unwrap();
+    for path in own.map(|name| format!("../broker/{name}")).iter().map(String::as_str).chain(["link", "twin"]) {
+        for line in ["inventory", "checkout --test-action t", "--version", "checkout --cuont 3"] {
+            let outcome = env.broker(&format!("{line} --output-file {path}")).exits(2);
+            outcome.says("is a file of Broker's own").hints("name another one").prints_nothing();
+        }
+    }
+    assert_eq!(files(), before);
+    env.broker("inventory --output-file ../broker/out.json").ok();
 }

@@ -248,6 +248,53 @@ fn typed(env: &Env, line: &str, keys: &str) -> crate::support::Outcome {
     env.script(&format!("({keys}) | script -qec 'sh own' /dev/null")).run()
 }
 
+/// What comes of a question: how the answer is typed, the exit status, and how many of two hosts are left.
+#[test]
+fn what_was_not_confirmed_is_not_done() {
+    for (keys, code, left) in [("n", 1, 2), ("\\r", 1, 2), ("\\003", 130, 2), ("y", 0, 0)] {
+        for line in ["checkin --all", "forget --all"] {
+            let env = Env::new();
+            env.check_out("--count 2");
+            env.write("own", &format!("exec '{}' {line}\n", program().display()));
+            let keys = format!("until grep -qiF '[y/n]' seen; do sleep 0.1; done; sleep 0.3; printf '{keys}'; sleep 1");
+            let script = format!(">seen; ({keys}) | script -qefc 'sh own' seen");
+            let outcome = env.script(&script).run().passes_on(code);
+            assert_eq!(env.inventory().len(), left, "{outcome}");
+            let (hidden, shown) = (outcome.out().rfind("\x1b[?25l"), outcome.out().rfind("\x1b[?25h"));
+            assert!(hidden.is_some() && hidden < shown, "no cursor: {outcome}");
+            env.broker("checkin --all").ok();
+        }
+    }
+}
+
+#[test]
+fn a_signal_at_a_question_leaves_the_terminal_as_it_was() {
+    let env = Env::new();
+    env.check_out("");
+    let own = format!(
+        "echo $$ >pid; stty -g >before; '{}' checkin --all; echo $? >code; stty -g >after",
+        program().display()
+    );
+    env.write("own", &own);
+    let stop = "until grep -qiF '[y/n]' seen; do sleep 0.1; done; sleep 0.3; pkill -TERM -P $(cat pid); sleep 1";
+    env.script(&format!(">seen; ({stop}) | script -qefc 'sh own' seen")).run().ok();
+    let read = |name| std::fs::read_to_string(env.work_path(name)).unwrap();
+    assert_eq!((read("code").trim(), read("before")), ("143", read("after")));
+    assert_eq!(env.inventory().len(), 1);
+}
+
+#[test]
+fn where_nobody_sees_the_question_nothing_is_done() {
+    let env = Env::new();
+    env.check_out("");
+    for (line, code, left) in [("checkin --all 2>err", 2, 1), ("checkin --all --yes 2>err", 0, 0)] {
+        let outcome = typed(&env, line, "sleep 2").passes_on(code);
+        assert_eq!(env.inventory().len(), left, "{outcome}");
+        let said = std::fs::read_to_string(env.work_path("err")).unwrap();
+        assert!(code == 0 || said.contains("hint: `--yes`"), "{said}");
+    }
+}
+
 #[test]
 fn control_c_on_a_terminal_undoes_a_checkout() {
     let env = Env::new();
