@@ -534,10 +534,10 @@ impl From<SplitError> for CommandError {
             SplitError::SwitchValue { name } => {
                 hints.push(format!("write `--{name}`, or `{}=false` for its opposite", name.replace('-', "_")));
             }
-            SplitError::AfterSwitch { name, .. } => {
+            SplitError::AfterSwitch { name, word } => {
                 let key = name.replace('-', "_");
                 hints.push(format!(
-                    "write `--{name}` alone, or `{key}=true` where the provider takes an argument of that name"
+                    "write `--{name}` alone, or `{key}={word}` where the provider takes an argument of that name"
                 ));
             }
             SplitError::Bare { word } => {

@@ -7,7 +7,7 @@
 //! - `--key value`, `--key=value` and `key=value` mean the same, for declared options too. Dashes in an undeclared key
 //!   become underscores.
 //! - A value that begins with a dash needs `=`, unless it is a number or a dash alone.
-//! - A switch, declared without a value, takes none.
+//! - A switch, declared without a value, takes none but `true` or `false`.
 //! - `--arg key=value` is an argument whatever it is called, with the key taken as it is.
 //! - After `--` there are no options, so only `key=value` can follow.
 //! - What is one edit away from a declared option is an error: it is more likely a slip than an argument.
@@ -19,6 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use broker::ArgValue;
 use broker::secrets::{HIDDEN, is_secret_name, masked};
 
 /// The option that passes an argument on whatever its name is.
@@ -177,7 +178,7 @@ pub enum SplitError {
         /// The word that follows, which begins with a dash.
         next: Option<String>,
     },
-    /// A value for a switch.
+    /// A value for a switch that is neither true nor false.
     SwitchValue {
         /// The switch, without dashes in front.
         name: String,
@@ -211,7 +212,7 @@ impl fmt::Display for SplitError {
         match self {
             Self::NearMiss { given, .. } => write!(f, "there is no option `--{given}`"),
             Self::NoValue { name, .. } => write!(f, "`--{name}` needs a value"),
-            Self::SwitchValue { name } => write!(f, "`--{name}` is a switch, and takes no value"),
+            Self::SwitchValue { name } => write!(f, "`--{name}` is a switch, and takes no value but `true` or `false`"),
             Self::AfterSwitch { name, word } => {
                 write!(f, "`--{name}` is a switch, and takes no value such as `{word}`")
             }
@@ -316,13 +317,16 @@ impl Sorter<'_> {
                 let value = value.or_else(|| self.next_value()).ok_or_else(|| self.no_value(name))?;
                 self.push_text(key, value)?;
             }
-            (Owner::Provider(_), false) if value.is_some() => {
-                return Err(SplitError::SwitchValue { name: name.to_owned() });
-            }
             (Owner::Provider(key), false) => {
                 let key = key.clone();
-                self.push(key, Given::On);
-                self.switch = Some(dashed);
+                match value.or_else(|| self.rest.pop_front_if(|next| is_boolean(next))) {
+                    Some(value) if is_boolean(&value) => self.push_text(key, value)?,
+                    Some(_) => return Err(SplitError::SwitchValue { name: name.to_owned() }),
+                    None => {
+                        self.push(key, Given::On);
+                        self.switch = Some(dashed);
+                    }
+                }
             }
         }
         Ok(())
@@ -451,6 +455,10 @@ fn is_dashed(word: &OsStr) -> bool {
     }
 }
 
+fn is_boolean(word: &OsStr) -> bool {
+    word.to_str().is_some_and(|word| ArgValue::from(word).as_bool().is_some())
+}
+
 fn joined(start: &str, value: &OsStr) -> OsString {
     OsString::from_vec([start.as_bytes(), value.as_bytes()].concat())
 }
@@ -550,6 +558,8 @@ mod tests {
             ("checkout container_host=ubi9", "checkout | container_host=ubi9"),
             ("checkout --privileged --x 1", "checkout | privileged x=1"),
             ("checkout privileged=false", "checkout | privileged=false"),
+            ("checkout --privileged true x=1", "checkout | privileged=true x=1"),
+            ("checkout --privileged=False --x 1", "checkout | privileged=False x=1"),
             ("checkout --log-level debug --x 1", "checkout --log-level=debug | x=1"),
             ("--log-level debug checkout --x 1", "--log-level=debug checkout | x=1"),
             // The last one counts, so the order is kept.
@@ -594,8 +604,8 @@ mod tests {
             ("checkout --flag -x", "`--flag` needs a value"),
             ("checkout --flag --", "`--flag` needs a value"),
             ("checkout --container-host", "`--container-host` needs a value"),
-            ("checkout --privileged=true", "`--privileged` is a switch, and takes no value"),
-            ("checkout --privileged true", "`--privileged` is a switch, and takes no value such as `true`"),
+            ("checkout --privileged=maybe", "`--privileged` is a switch, and takes no value but `true` or `false`"),
+            ("checkout --privileged maybe", "`--privileged` is a switch, and takes no value such as `maybe`"),
             ("checkout --privileged --x 1 true", "`true` is neither an option nor `key=value`"),
             ("checkout --privileged x=1 true", "`true` is neither an option nor `key=value`"),
             ("checkout word", "`word` is neither an option nor `key=value`"),

@@ -335,10 +335,11 @@ impl Contents {
     /// What there is to say about lines that cannot be read.
     pub(super) fn damage_report(&self, path: &Path) -> Option<String> {
         let (first, path) = (self.damaged.first()?.line, path.display());
-        Some(match self.damaged.len() {
+        let what = match self.damaged.len() {
             1 => format!("line {first} of `{path}` is damaged and left out"),
             count => format!("{count} lines of `{path}` are damaged and left out, the first is line {first}"),
-        })
+        };
+        Some(format!("{what}; `broker inventory --sync PROVIDER` finds hosts that nothing else knows of"))
     }
 }
 

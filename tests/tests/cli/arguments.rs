@@ -232,7 +232,7 @@ fn hints_name_what_the_command_has() {
 #[test]
 fn a_word_after_a_switch_and_a_provider_that_is_not_there() {
     let env = Env::new();
-    env.broker("checkout --workflow w --privileged true").exits(2).says("`--privileged`").hints("`privileged=true`");
+    env.broker("checkout --workflow w --privileged maybe").exits(2).says("`--privileged`").hints("`privileged=maybe`");
     for (name, code) in [("Foreman --hostgroups", 9), ("Beaker --jobs --mine", 9), ("Nobody word --log-levl x", 13)] {
         let outcome = env.broker(&format!("providers {name}")).exits(code);
         outcome.says("there is no provider `").hints("the providers here are");

@@ -134,7 +134,11 @@ fn garbage_between_the_lines_is_reported_and_left_out() {
             let damaged = [before.concat(), garbage.to_vec(), after.concat()].concat();
             let snapshot = parse(&damaged).unwrap();
             assert_eq!(snapshot.records, snapshots.last().unwrap().records);
-            let warning = format!("line {} of `{NAME}` is damaged and left out", position + 1);
+            let warning = format!(
+                "line {} of `{NAME}` is damaged and left out; `broker inventory --sync PROVIDER` finds hosts that nothing else \
+                 knows of",
+                position + 1
+            );
             assert_eq!(snapshot.warnings, [warning]);
         }
     }
