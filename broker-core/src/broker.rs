@@ -17,36 +17,30 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::Args;
 use crate::builder::Builder;
 use crate::context::{Core, Instance, Progress, Step};
 use crate::engine::{self, Released, Terms, Undone, Unfinished};
 use crate::error::{CheckoutError, CheckoutFailure, Error, FailureCause, Result};
-use crate::filter::Filter;
 use crate::guard::{HostGuard, HostGuards, HostType};
 use crate::guardian::{Guarding, Watching};
 use crate::host::Host;
 use crate::id::{GuardId, HostId};
-use crate::inventory::{
-    Details, HIDDEN_ARGS, Holding, HostRecord, HostState, Liveness, Owner, Secrets, Snapshot, select,
-};
+use crate::inventory::{Details, HIDDEN_ARGS, Holding, HostRecord, HostState, Liveness, Owner, Snapshot};
 use crate::provider::{
-    Endpoint, ErrorKind, Execution, Extension, HostFacts, Lease, Order, OrderLink, Provider, ProviderError,
-    ProviderInfo, Query, Table, no_session,
+    Endpoint, ErrorKind, HostFacts, Lease, Order, OrderLink, Provider, ProviderError, ProviderInfo, no_session,
 };
-use crate::recovery;
 use crate::request::{HostRequest, RequestError, ResolvedRequest, Wanted};
 use crate::session::{Session, SessionError, SessionErrorKind};
 use crate::settings::{BrokerDirectory, ProviderSettings, Settings};
 use crate::shared;
 
 /// The lease of a host that a guard holds, where neither the request nor the settings say otherwise.
-const GUARD_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const GUARD_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The argument in a record that says what asked for the host.
 pub(crate) const ORIGIN_ARGUMENT: &str = "_broker_origin";
@@ -280,7 +274,7 @@ impl Broker {
 
     /// How long what was asked for may live: by the request, else by the settings, else `otherwise`; by `max_lease` at
     /// the most.
-    fn lease(&self, wanted: Option<Duration>, otherwise: Option<Duration>) -> Result<Option<Duration>> {
+    pub(crate) fn lease(&self, wanted: Option<Duration>, otherwise: Option<Duration>) -> Result<Option<Duration>> {
         let settings = &self.core.settings;
         let limit = settings.max_lease();
         match (wanted, limit) {
@@ -343,64 +337,6 @@ impl Broker {
         self.each("checking in", records, release).await
     }
 
-    /// Lets hosts live for at least so long from now; a lease that ends later stays. Every host has its own outcome, in the
-    /// order of `records`: the new record.
-    ///
-    /// # Errors
-    ///
-    /// If the lease is longer than the settings allow, or the engine is gone.
-    pub async fn extend(
-        &self,
-        records: Vec<HostRecord>,
-        by: Duration,
-    ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
-        self.extend_with(records, Some(by), Args::new()).await
-    }
-
-    /// As [`extend`](Self::extend), with arguments for the provider, and for a span of the provider's own where there is
-    /// none.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn extend_with(
-        &self,
-        records: Vec<HostRecord>,
-        by: Option<Duration>,
-        args: Args,
-    ) -> Result<Vec<(HostRecord, Result<HostRecord>)>> {
-        if by.is_some() {
-            self.lease(by, None)?;
-        }
-        let wanted = Arc::new(Extension { by: by.map(Lease), args });
-        let extend = move |core: Arc<Core>, record| {
-            let wanted = Arc::clone(&wanted);
-            async move { extend_one(&core, record, &wanted).await }
-        };
-        self.each("extending leases", records, extend).await
-    }
-
-    /// Takes hosts out of the inventory without releasing them. Every host has its own outcome: one that the guard of a
-    /// living process holds is refused, since nobody would release it any more.
-    ///
-    /// # Errors
-    ///
-    /// If the engine is gone.
-    pub async fn forget(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
-        let forget = |core: Arc<Core>, record| async move { forget_one(&core, record, false).await };
-        self.each("forgetting hosts", records, forget).await
-    }
-
-    /// As [`forget`](Self::forget), also for hosts that a guard holds.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn forget_by_force(&self, records: Vec<HostRecord>) -> Result<Vec<(HostRecord, Result<()>)>> {
-        let forget = |core: Arc<Core>, record| async move { forget_one(&core, record, true).await };
-        self.each("forgetting hosts", records, forget).await
-    }
-
     /// Does something with every host at once. One that hangs holds up nobody but itself, and the order is that of the
     /// records all the same.
     pub(crate) async fn each<T: Send + 'static, F>(
@@ -430,55 +366,6 @@ impl Broker {
         engine::call(doing, all).await
     }
 
-    /// Runs an action that makes no host: a workflow, a container to its end.
-    ///
-    /// # Errors
-    ///
-    /// If the request does not do or the action could not be run. One that ran and failed is no error but an
-    /// [`Execution`] with a failure.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the action, as far as the provider can.
-    pub async fn execute(&self, request: HostRequest) -> Result<Execution> {
-        let resolved = request.resolve(&self.core.settings, &self.core.infos(), Wanted::Execution)?;
-        let instance = self.instance(&resolved.provider, resolved.instance.as_deref()).await?;
-        if resolved.count != 1 {
-            return Err(RequestError::NotOne(resolved.count).into());
-        }
-        // No journal knows of it, so that its lease alone tells `broker reap` when nobody can be waiting for it any more.
-        let longest = resolved.timeout.map_or(GUARD_LEASE, |timeout| timeout.max(GUARD_LEASE));
-        let lease = self.lease(resolved.lease, Some(longest))?;
-        let origin = resolved.origin.clone().unwrap_or_else(default_origin);
-        let batch = Batch::<Host>::new(resolved, instance, lease, origin);
-        let cancel = self.core.stop.child_token();
-        let _cancel_on_drop = cancel.clone().drop_guard();
-        engine::call("executing an action", run_action(Arc::clone(&self.core), batch, cancel)).await?
-    }
-
-    /// Asks what a provider offers.
-    ///
-    /// # Errors
-    ///
-    /// If the provider or its instance does not exist, or cannot answer; if the filter asks for a column that the answer
-    /// does not have.
-    pub async fn query(&self, provider: &str, instance: Option<&str>, mut query: Query) -> Result<Table> {
-        let doing = format!("could not look up `{}` of provider `{provider}`", query.name);
-        let provider = self.instance(provider, instance).await?.provider;
-        let (filter, limit) = (query.filter.take(), query.limit);
-        if filter.is_some() {
-            // What is wanted may come last.
-            query.limit = Some(usize::MAX);
-        }
-        let answer = engine::call_while_wanted("looking something up", async move { provider.query(&query).await });
-        let mut table = answer.await?.map_err(|source| Error::Provider { doing, source })?;
-        if let Some(filter) = filter {
-            table = filtered(table, &filter)?;
-            table.rows.truncate(limit.unwrap_or(usize::MAX));
-        }
-        Ok(table)
-    }
-
     /// What a request comes to, with its nick resolved and the defaults filled in. Asks nobody.
     ///
     /// # Errors
@@ -498,67 +385,9 @@ impl Broker {
         Ok(engine::call("reading the inventory", async move { core.inventory().load().await }).await??)
     }
 
-    /// The hosts in the inventory that a filter selects; no filter at all selects all of them.
-    ///
-    /// # Errors
-    ///
-    /// If the filter does not do. A filter that matches nothing is no error.
-    pub async fn from_inventory(&self, filter: Option<&str>) -> Result<Vec<Host>> {
-        let choice = Choice { all: true, filter: filter.map(str::to_owned), ..Choice::default() };
-        let chosen = self.choose(&choice).await?;
-        Ok(chosen.records.into_iter().map(|record| self.host(Arc::unwrap_or_clone(record))).collect())
-    }
-
-    /// A host out of the inventory, by its number, id, name or hostname.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such host, or more than one.
-    pub async fn find(&self, word: &str) -> Result<Host> {
-        let choice = Choice { hosts: vec![word.to_owned()], ..Choice::default() };
-        let record = self.choose(&choice).await?.records.pop().ok_or(Error::Closed)?;
-        Ok(self.host(Arc::unwrap_or_clone(record)))
-    }
-
     /// The host of a record.
     pub fn host(&self, record: HostRecord) -> Host {
         Host::new(Arc::clone(&self.core), record)
-    }
-
-    /// Chooses hosts of the inventory: those named or all of them, narrowed by a filter.
-    ///
-    /// # Errors
-    ///
-    /// If any name does not fit exactly one host, or the filter does not do. Nothing is chosen then.
-    pub async fn choose(&self, choice: &Choice) -> Result<Chosen> {
-        self.choose_from(self.inventory().await?, choice)
-    }
-
-    /// As [`choose`](Self::choose), from an inventory that was read before: with [`inventory::read`](crate::inventory::read),
-    /// say, which needs no engine.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn choose_from(&self, snapshot: Snapshot, choice: &Choice) -> Result<Chosen> {
-        let filter = choice.filter.as_deref().map(Filter::parse).transpose()?;
-        let mut warnings = snapshot.warnings;
-        let records = match choice.all {
-            true => snapshot.records,
-            false => select(&snapshot.records, &choice.hosts)?.into_iter().map(Arc::clone).collect(),
-        };
-        let Some(filter) = filter else { return Ok(Chosen { records, warnings }) };
-        let views: Vec<_> = records.iter().map(|record| record.to_json(Secrets::Shown)).collect();
-        let selection = filter.select(&views, self.fields(), Timestamp::now())?;
-        warnings.extend(selection.notes.iter().map(ToString::to_string));
-        let chosen = selection.indices.iter().filter_map(|index| records.get(*index).cloned());
-        Ok(Chosen { records: chosen.collect(), warnings })
-    }
-
-    /// The names of fields that a filter may use: Broker's own and those of the providers.
-    pub fn fields(&self) -> Vec<&str> {
-        let facts = self.core.infos().into_iter().flat_map(|info| info.facts.iter().copied());
-        crate::inventory::FIELDS.iter().copied().chain(facts).collect()
     }
 
     /// Whether a living process holds the host in a guard or is making or releasing it.
@@ -599,26 +428,6 @@ impl Broker {
     pub fn providers(&self) -> Vec<&ProviderInfo> {
         self.core.infos()
     }
-}
-
-/// Which hosts of the inventory are meant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// Numbers, ids, names or hostnames.
-    pub hosts: Vec<String>,
-    /// All of them; `hosts` is then not looked at.
-    pub all: bool,
-    /// Narrows what `hosts` or `all` chose.
-    pub filter: Option<String>,
-}
-
-/// The hosts that were chosen.
-#[derive(Debug, Clone, Default)]
-pub struct Chosen {
-    /// Their records, by number where all were meant, else in the order in which they were named.
-    pub records: Vec<Arc<HostRecord>>,
-    /// What a person should know about the inventory and the filter.
-    pub warnings: Vec<String>,
 }
 
 /// Who has a host once it is made: a guard of the caller's, or nobody until it is checked in by name.
@@ -667,7 +476,7 @@ impl Hold for Host {
 /// Hosts that are wanted together, for the same kind of holder.
 pub(crate) struct Batch<H> {
     pub(crate) resolved: ResolvedRequest,
-    provider: Arc<dyn Provider>,
+    pub(crate) provider: Arc<dyn Provider>,
     settings: Arc<ProviderSettings>,
     pub(crate) lease: Option<Duration>,
     origin: String,
@@ -675,7 +484,12 @@ pub(crate) struct Batch<H> {
 }
 
 impl<H: Hold> Batch<H> {
-    fn new(mut resolved: ResolvedRequest, instance: Instance, lease: Option<Duration>, origin: String) -> Self {
+    pub(crate) fn new(
+        mut resolved: ResolvedRequest,
+        instance: Instance,
+        lease: Option<Duration>,
+        origin: String,
+    ) -> Self {
         resolved.instance = instance.name;
         // The settings have the last word on labels, so that an administrator's cannot be undone by a request.
         resolved.labels.extend(instance.settings.labels.clone());
@@ -831,7 +645,7 @@ async fn take_back<H: Hold>(
     Err(CheckoutFailure { id, number, is_kept, done: Some(done), wanted: wanted.to_owned(), source })
 }
 
-fn order<H: Hold>(core: &Arc<Core>, batch: &Batch<H>, owner: &Owner, cancel: &CancellationToken) -> Order {
+pub(crate) fn order<H: Hold>(core: &Arc<Core>, batch: &Batch<H>, owner: &Owner, cancel: &CancellationToken) -> Order {
     Order {
         id: HostId::generate(),
         action: batch.resolved.action.clone(),
@@ -845,7 +659,7 @@ fn order<H: Hold>(core: &Arc<Core>, batch: &Batch<H>, owner: &Owner, cancel: &Ca
     }
 }
 
-fn draft<H: Hold>(order: &Order, batch: &Batch<H>, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
+pub(crate) fn draft<H: Hold>(order: &Order, batch: &Batch<H>, endpoint: &Endpoint, owner: &Owner) -> HostRecord {
     let mut args = order.args.clone();
     args.insert(ORIGIN_ARGUMENT.to_owned(), order.origin.as_str().into());
     let hidden = &batch.resolved.hidden_args;
@@ -919,7 +733,7 @@ pub(crate) async fn make_one<H: Hold>(
 }
 
 /// Why the provider did not hand over what was asked for.
-enum Asked<T> {
+pub(crate) enum Asked<T> {
     /// It says so itself, and has tidied up or says that it has not.
     Failed(ProviderError),
     /// It did, when nobody wanted it any more.
@@ -930,7 +744,7 @@ enum Asked<T> {
 
 /// Asks the provider, for as long as there is time and somebody wants the answer. Then it is told to stop, and cut off
 /// if it does not.
-async fn ask<T>(
+pub(crate) async fn ask<T>(
     core: &Core,
     order: &Order,
     limit: Limit,
@@ -959,98 +773,9 @@ async fn ask<T>(
     }
 }
 
-/// Runs an action that makes no host. It is not in the inventory; what it leaves behind when it is cut off is released.
-async fn run_action(core: Arc<Core>, batch: Batch<Host>, cancel: CancellationToken) -> Result<Execution> {
-    let _unfinished = Unfinished::begin();
-    let limit = Limit::new(batch.resolved.timeout);
-    let wrap = |source| Error::Provider { doing: format!("could not execute {}", batch.resolved.wanted), source };
-    let owner = core.owner().await?;
-    let order = order(&core, &batch, &owner, &cancel);
-    let prepared = engine::caught(batch.provider.prepare(std::slice::from_ref(&order)));
-    limit.bound(&cancel, prepared).await.map_err(wrap)?;
-    let error = match ask(&core, &order, limit, batch.provider.execute(&order)).await {
-        Ok(execution) => return Ok(execution),
-        Err(Asked::TooLate(error, _)) => return Err(wrap(error)),
-        Err(Asked::Failed(error)) if !error.may_exist() => return Err(wrap(error)),
-        Err(Asked::Failed(error) | Asked::CutOff(error)) => error,
-    };
-    let undone = async {
-        let endpoint = engine::caught(batch.provider.endpoint()).await?;
-        let record = draft(&order, &batch, &endpoint, &owner);
-        engine::undo(batch.provider.as_ref(), &record, Duration::ZERO, engine::PATIENCE).await
-    };
-    match tokio::time::timeout(engine::undo_limit(batch.provider.as_ref()), undone).await {
-        Ok(Ok(Undone::Released | Undone::Nothing)) => {}
-        Ok(Ok(Undone::Awaited(left))) => {
-            let left = awaited(left);
-            tracing::warn!(id = %order.id, left, "the action was cut off; `broker reap --unknown` finds what it leaves");
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(id = %order.id, error = crate::error_chain(&error), "what the action left could not be released");
-        }
-        Err(_) => tracing::warn!(id = %order.id, "what the action left could not be released in time"),
-    }
-    Err(wrap(error))
-}
-
-/// The rows of an answer that a filter selects.
-fn filtered(table: Table, filter: &Filter) -> Result<Table> {
-    let object = |row: &Vec<String>| -> Map<String, Value> {
-        table.columns.iter().cloned().zip(row.iter().cloned().map(Value::String)).collect()
-    };
-    let objects: Vec<_> = table.rows.iter().map(object).collect();
-    let selection = filter.select(&objects, &table.columns, Timestamp::now())?;
-    for note in selection.notes {
-        tracing::warn!("{note}");
-    }
-    let rows = selection.indices.into_iter().filter_map(|index| table.rows.get(index).cloned()).collect();
-    Ok(Table { rows, ..table })
-}
-
-async fn extend_one(core: &Arc<Core>, record: HostRecord, wanted: &Extension) -> Result<HostRecord> {
-    let record = recovery::recover(core, record).await?;
-    let is_active = |record: &HostRecord| match record.state {
-        HostState::Active => Ok(()),
-        state => Err(Error::state(record, format!("is {state}, and only an active host can be extended"))),
-    };
-    is_active(&record)?;
-    let provider = core.provider_of(&record).await?;
-    let facts = engine::caught(provider.extend_as(&record, wanted)).await.map_err(|source| {
-        let doing = format!("could not extend the lease of host {} (`{}`)", record.number, record.label());
-        Error::Provider { doing, source }
-    })?;
-    core.change(record, |record| {
-        is_active(record)?;
-        if let Some(by) = wanted.by {
-            record.lease_until = Some(by.extending(record.lease_until));
-        }
-        record.absorb(facts.clone());
-        Ok(())
-    })
-    .await
-}
-
 /// Whether a guard, or somebody who shares the host, will release it.
-fn is_guarded(record: &HostRecord) -> bool {
+pub(crate) fn is_guarded(record: &HostRecord) -> bool {
     record.holding == Holding::Guarded || shared::is_used(record)
-}
-
-async fn forget_one(core: &Arc<Core>, record: HostRecord, force: bool) -> Result<()> {
-    if is_guarded(&record) && !force && core.is_owner_busy(&record).await {
-        let who = core.who(&record);
-        return Err(Error::state(&record, format!("is held by {who}, which would not release it any more")));
-    }
-    if record.state == HostState::Pending && core.is_owner_busy(&record).await {
-        return Err(Error::state(
-            &record,
-            format!("is still being made by {}, and cannot be forgotten", core.who(&record)),
-        ));
-    }
-    let forget = |record: &mut HostRecord| {
-        record.state = HostState::Gone;
-        Ok(())
-    };
-    core.change(record, forget).await.map(drop)
 }
 
 /// What to do about what a checkout that failed may have left behind.
@@ -1107,7 +832,7 @@ async fn give_up<H: Hold>(
 }
 
 /// What to say of a host that is not there, and may yet be.
-fn awaited(left: Duration) -> String {
+pub(crate) fn awaited(left: Duration) -> String {
     let seconds = Duration::from_secs(left.as_secs().saturating_add(1));
     format!("there is nothing of it so far, and it may still come to be for {}", crate::duration::format(seconds))
 }
@@ -1201,7 +926,7 @@ fn tell_a_person(message: &str) {
 }
 
 /// What asks for hosts where the request does not say: the thread, which is the test under `cargo test`, and the program.
-fn default_origin() -> String {
+pub(crate) fn default_origin() -> String {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
     match std::thread::current().name() {
