@@ -28,6 +28,7 @@ use broker_core::{
 use bytes::Bytes;
 use indexmap::IndexMap;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::BrokerExt as _;
 
@@ -279,6 +280,44 @@ impl Broker {
     /// As there.
     pub fn find(&self, word: &str) -> Result<Host> {
         block_on(self.inner.find(word))?.map(Host::from)
+    }
+
+    /// See [`Broker::on_each`](crate::Broker::on_each). `work` runs on a thread for each host.
+    ///
+    /// ```no_run
+    /// # fn example(broker: broker::blocking::Broker) -> broker::Result<()> {
+    /// let hosts = broker.from_inventory(Some("name{web"))?;
+    /// for (host, release) in broker.on_each(hosts, |host| host.os_release())? {
+    ///     println!("{}: {}", host.label(), release?.pretty_name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no waiting for the engine here. What happened on each host is in its own outcome.
+    ///
+    /// # Panics
+    ///
+    /// If `work` does, when it has come to its end on the other hosts.
+    pub fn on_each<T: Send>(
+        &self,
+        hosts: impl IntoIterator<Item = Host>,
+        work: impl Fn(&Host) -> T + Sync,
+    ) -> Result<Vec<(Host, T)>> {
+        let work = &work;
+        let done = std::thread::scope(|scope| {
+            let hosts = hosts.into_iter().map(|host| host.inner);
+            block_on(self.inner.on_each(hosts, |host| {
+                let (tell, told) = oneshot::channel();
+                scope.spawn(move || tell.send(work(&host.into())).ok());
+                // Nothing is told of work that panicked: the scope does so itself.
+                async { told.await.ok() }
+            }))
+        });
+        let told = done?.into_iter().filter_map(|(host, outcome)| Some((host, outcome?)));
+        Ok(own_hosts(told.collect()))
     }
 
     /// See [`Broker::execute_on`](crate::Broker::execute_on).

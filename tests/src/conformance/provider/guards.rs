@@ -365,6 +365,14 @@ pub fn the_blocking_twins_do_the_same<S: ProviderSubject>(case: &Case<S>) {
     let kept = broker.checkout(request()).unwrap().keep().unwrap();
     assert_eq!(broker.from_inventory(None).unwrap().len(), 1);
     assert_eq!(broker.find(&kept.number().to_string()).unwrap().id(), kept.id());
+    let (twice, together) = ([kept.clone(), kept.clone()], std::sync::Barrier::new(2));
+    let each = broker.on_each(twice.clone(), |host| {
+        together.wait();
+        host.execute("echo here").unwrap().stdout().into_owned()
+    });
+    assert!(each.unwrap().iter().all(|(host, printed)| host.id() == kept.id() && printed == "here\n"));
+    let panics = AssertUnwindSafe(|| broker.on_each(twice, |_| -> () { panic!("as the work does") }));
+    catch_unwind(panics).unwrap_err();
     let (_, outcome) = broker.checkin(vec![kept.record()]).unwrap().remove(0);
     outcome.unwrap();
     case.nothing_is_left();
