@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use broker::prelude::*;
 use broker_core::HostId;
+use broker_core::inventory::Holding;
 use broker_core::provider::{ErrorKind, ProviderFactory, Scope};
 use broker_tests::conformance::provider::{Abilities, At, Cut, Failure, Obstacle, ProviderSubject, Weather};
 use broker_tests::conformance::{Place, Subject};
@@ -100,6 +101,13 @@ impl ProviderSubject for OpenStack {
 
     fn races(&self) -> usize {
         2
+    }
+
+    fn cuts(&self, holding: Holding) -> &'static [fn(u32) -> Cut] {
+        match holding {
+            Holding::Kept => &[Cut::After, Cut::Before],
+            Holding::Guarded => &[Cut::Late],
+        }
     }
 
     fn failures(&self) -> Vec<Failure> {

@@ -73,7 +73,7 @@ pub(crate) async fn release_on<W: Fn(&HostRecord) -> bool>(
     core.tell(&claimed, crate::Step::Releasing);
     tear_down(core, &before, &claimed).await;
     let limit = at_least(LIMIT, provider.as_ref());
-    let asked = tokio::time::timeout(limit, ask(provider.as_ref(), &before, &claimed)).await;
+    let asked = tokio::time::timeout(limit, ask(core, provider.as_ref(), &before, &claimed)).await;
     let outcome = asked.unwrap_or_else(|_| {
         let limit = crate::duration::format(limit);
         Err(ProviderError::new(ErrorKind::Timeout, format!("the provider did not release it within {limit}")))
@@ -134,7 +134,12 @@ pub(crate) async fn caught<T>(call: impl Future<Output = Result<T, ProviderError
     })
 }
 
-async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord) -> Result<(), ProviderError> {
+async fn ask(
+    core: &Core,
+    provider: &dyn Provider,
+    before: &HostRecord,
+    claimed: &HostRecord,
+) -> Result<(), ProviderError> {
     // A host that was handed over, or that came from elsewhere, is what its facts say. Of one that a Broker began and
     // did not finish only the id is certain, and what its maker had asked for last may still be on its way.
     if !before.is_half_made() {
@@ -142,6 +147,11 @@ async fn ask(provider: &dyn Provider, before: &HostRecord, claimed: &HostRecord)
     }
     let age = Timestamp::now().duration_since(before.at);
     let age = Duration::try_from(age).unwrap_or_default();
+    let left = provider.settle_time(before).saturating_sub(age);
+    if left > PATIENCE {
+        let left = crate::duration::format(Duration::from_secs(left.as_secs()));
+        core.tell(claimed, crate::Step::Doing(format!("waiting up to {left} for what may still come to be of it")));
+    }
     undo(provider, claimed, age, Duration::MAX).await.map(drop)
 }
 

@@ -98,7 +98,7 @@ pub fn a_checkout_that_takes_too_long_is_undone<S: ProviderSubject>(case: &Case<
 pub fn a_provider_that_hangs_is_undone<S: ProviderSubject>(case: &Case<S>) {
     case.block(async {
         let begun = Instant::now();
-        let request = case.subject.stuck().timeout(Duration::from_secs(4)).count(2);
+        let request = case.subject.stuck().timeout(Duration::from_secs(8)).count(2);
         let Error::Checkout(error) = case.broker().checkout_many(request).await.unwrap_err() else {
             panic!("not an error of single hosts");
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_core::inventory::{HostRecord, HostState};
+use broker_core::inventory::{Holding, HostRecord, HostState};
 use broker_core::provider::ErrorKind;
 use broker_core::{CheckoutFailure, Error, FailureCause, Host, HostRequest, Result};
 
@@ -312,7 +312,7 @@ pub fn one_that_hangs_does_not_hold_up_nine<S: ProviderSubject>(case: &Case<S>) 
 /// Cuts the wire at every request of a checkout in turn: before it arrives, before its answer does, and before it arrives
 /// all the same.
 pub fn a_wire_cut_at_any_request_of_a_checkout<S: ProviderSubject>(case: &Case<S>) {
-    cut_at_any_request(case, async |case| {
+    cut_at_any_request(case, Holding::Kept, async |case| {
         let outcome = case.broker().checkout_kept(case.subject.request()).await;
         let made = matches!(&outcome, Ok(hosts) if hosts.iter().all(Result::is_ok));
         (made.then_some(()), format!("{outcome:?}"))
@@ -321,7 +321,7 @@ pub fn a_wire_cut_at_any_request_of_a_checkout<S: ProviderSubject>(case: &Case<S
 
 /// As for a checkout of a kept host: what is left of one for a guard is released, or has an entry.
 pub fn a_wire_cut_at_any_request_of_a_guarded_checkout<S: ProviderSubject>(case: &Case<S>) {
-    cut_at_any_request(case, async |case| {
+    cut_at_any_request(case, Holding::Guarded, async |case| {
         let outcome = case.broker().checkout(case.subject.request()).await;
         let said = format!("{outcome:?}");
         (outcome.ok(), said)
@@ -329,8 +329,12 @@ pub fn a_wire_cut_at_any_request_of_a_guarded_checkout<S: ProviderSubject>(case:
 }
 
 /// Cuts the wire at every request of something that checks a host out, and returns what holds the host and what it said.
-fn cut_at_any_request<S: ProviderSubject, T>(case: &Case<S>, check_out: impl AsyncFn(&Case<S>) -> (Option<T>, String)) {
-    for cut in [Cut::After, Cut::Before, Cut::Late] {
+fn cut_at_any_request<S: ProviderSubject, T>(
+    case: &Case<S>,
+    holding: Holding,
+    check_out: impl AsyncFn(&Case<S>) -> (Option<T>, String),
+) {
+    for cut in case.subject.cuts(holding) {
         let mut went_well = false;
         for request in 1..MOST_REQUESTS {
             case.subject.cut(cut(request));
