@@ -321,48 +321,18 @@ mod tests {
     use crate::id::HostId;
     use crate::provider::{Endpoint, Found, HostFacts, Order};
 
-    struct Slow(Option<Duration>);
-
-    #[async_trait]
-    impl Provider for Slow {
-        async fn endpoint(&self) -> Result<Endpoint, ProviderError> {
-            Err(ProviderError::unsupported("places"))
-        }
-
-        async fn checkout(&self, _order: &Order) -> Result<HostFacts, ProviderError> {
-            Err(ProviderError::unsupported("checkouts"))
-        }
-
-        async fn release(&self, _host: &HostRecord) -> Result<(), ProviderError> {
-            Ok(())
-        }
-
-        async fn find(&self, _host: &HostRecord) -> Result<Vec<Found>, ProviderError> {
-            Ok(Vec::new())
-        }
-
-        fn release_limit(&self) -> Option<Duration> {
-            self.0
-        }
-    }
-
-    #[test]
-    fn a_provider_may_need_longer_and_never_has_less() {
-        let limits = |own: Option<u64>| {
-            let slow = Slow(own.map(Duration::from_secs));
-            [at_least(LIMIT, &slow), undo_limit(&slow)].map(|limit| limit.as_secs())
-        };
-        assert_eq!(limits(None), [600, 60]);
-        assert_eq!(limits(Some(1)), [600, 60]);
-        assert_eq!(limits(Some(120)), [600, 120]);
-        assert_eq!(limits(Some(3600)), [3600, 3600]);
-    }
-
     /// Carries a request out so long after it was made, and has at the most one host.
     struct Late {
         asked: Instant,
         late: Duration,
         released: parking_lot::Mutex<bool>,
+        release_limit: Option<Duration>,
+    }
+
+    impl Late {
+        fn new(late: Duration) -> Self {
+            Self { asked: Instant::now(), late, released: false.into(), release_limit: None }
+        }
     }
 
     #[async_trait]
@@ -390,6 +360,22 @@ mod tests {
         fn settle_time(&self, host: &HostRecord) -> Duration {
             if host.name.is_some() { Duration::ZERO } else { Duration::from_secs(120) }
         }
+
+        fn release_limit(&self) -> Option<Duration> {
+            self.release_limit
+        }
+    }
+
+    #[test]
+    fn a_provider_may_need_longer_and_never_has_less() {
+        let limits = |own: Option<u64>| {
+            let slow = Late { release_limit: own.map(Duration::from_secs), ..Late::new(Duration::ZERO) };
+            [at_least(LIMIT, &slow), undo_limit(&slow)].map(|limit| limit.as_secs())
+        };
+        assert_eq!(limits(None), [600, 60]);
+        assert_eq!(limits(Some(1)), [600, 60]);
+        assert_eq!(limits(Some(120)), [600, 120]);
+        assert_eq!(limits(Some(3600)), [3600, 3600]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -404,16 +390,15 @@ mod tests {
             (1000, 115, PATIENCE, Undone::Nothing, 5, 6),
             (1000, 300, PATIENCE, Undone::Nothing, 0, 1),
         ] {
-            let asked = Instant::now();
-            let provider = Late { asked, late: seconds(late), released: false.into() };
+            let provider = Late::new(seconds(late));
             let record = HostRecord::new(HostId::generate(), "Late", HostState::Pending);
             let undone = undo(&provider, &record, seconds(since), patience).await.unwrap();
-            let case = format!("{late} s late, {since} s ago: {undone:?} after {:?}", asked.elapsed());
+            let case = format!("{late} s late, {since} s ago: {undone:?} after {:?}", provider.asked.elapsed());
             match (undone, expected) {
                 (Undone::Awaited(left), Undone::Awaited(most)) => assert!(left <= most && !left.is_zero(), "{case}"),
                 _ => assert_eq!(undone, expected, "{case}"),
             }
-            assert!((at_least..=at_most).contains(&asked.elapsed().as_secs()), "{case}");
+            assert!((at_least..=at_most).contains(&provider.asked.elapsed().as_secs()), "{case}");
         }
     }
 }

@@ -20,10 +20,10 @@ use crate::args::{ArgValue, Args};
 use crate::id::HostId;
 use crate::yaml;
 
-const FILE: &str = "inventory.yaml";
+pub(crate) const FILE: &str = "inventory.yaml";
 /// The file as it was when it was imported last. It goes on listing hosts that have been checked in since: the copy tells
 /// them from new ones.
-pub(super) const COPY: &str = "inventory.imported.yaml";
+pub(crate) const COPY: &str = "inventory.imported.yaml";
 /// What the Python tool creates while it reads or writes its inventory. One that was killed leaves it behind for good.
 const FOREIGN_LOCK: &str = "inventory.yaml.lock";
 const FOREIGN_LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -210,10 +210,10 @@ pub(super) fn new_ones(
 
 /// Whether two entries say the same. A host of the same name that was checked out anew says something else.
 fn are_equal(one: &HostRecord, other: &HostRecord) -> bool {
-    let words = |record: &HostRecord| {
-        let HostRecord { name, hostname, address, provider, instance, .. } = record.clone();
-        (name, hostname, address, provider, instance)
-    };
+    fn words(record: &HostRecord) -> [Option<&String>; 5] {
+        let HostRecord { name, hostname, address, provider, instance, .. } = record;
+        [name.as_ref(), hostname.as_ref(), address.as_ref(), Some(provider), instance.as_ref()]
+    }
     words(one) == words(other) && one.details == other.details
 }
 

@@ -8,14 +8,14 @@
 mod details;
 mod error;
 mod handle;
-mod import;
+pub(crate) mod import;
 mod journal;
 mod lock;
 mod record;
 mod runs;
 mod select;
 mod shared;
-mod store;
+pub(crate) mod store;
 
 #[cfg(test)]
 mod tests;

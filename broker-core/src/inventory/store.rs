@@ -12,9 +12,9 @@ use super::journal::{self, Contents, Header};
 use super::lock::Lock;
 use super::{HostRecord, InventoryError, Snapshot};
 
-const JOURNAL: &str = "inventory.jsonl";
-const LOCK: &str = "inventory.lock";
-const DAMAGED: &str = "inventory.damaged.jsonl";
+pub(crate) const JOURNAL: &str = "inventory.jsonl";
+pub(crate) const LOCK: &str = "inventory.lock";
+pub(crate) const DAMAGED: &str = "inventory.damaged.jsonl";
 /// A file that is replaced is written here first. What a killed process leaves is overwritten.
 const NEXT: &str = "inventory.jsonl.new";
 

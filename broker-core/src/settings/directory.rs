@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::{LoggingSettings, SettingsError};
+use crate::inventory::{import, store};
 
 /// The directory that holds settings, inventory, locks and logs: `$BROKER_DIRECTORY`, else `~/.broker`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,18 +63,18 @@ impl BrokerDirectory {
 
     /// `inventory.jsonl`, the journal.
     pub fn inventory_file(&self) -> PathBuf {
-        self.path.join("inventory.jsonl")
+        self.path.join(store::JOURNAL)
     }
 
     /// `inventory.yaml`, the Python tool's inventory.
     pub fn python_inventory(&self) -> PathBuf {
-        self.path.join("inventory.yaml")
+        self.path.join(import::FILE)
     }
 
     /// All files in which Broker and the Python tool keep what cannot be made again: no output may replace them.
-    pub fn kept_files(&self) -> [PathBuf; 5] {
-        let [lock, damaged] = ["inventory.lock", "inventory.damaged.jsonl"].map(|name| self.path.join(name));
-        [self.settings_file(), self.inventory_file(), self.python_inventory(), lock, damaged]
+    pub fn kept_files(&self) -> [PathBuf; 6] {
+        let [lock, damaged, copy] = [store::LOCK, store::DAMAGED, import::COPY].map(|name| self.path.join(name));
+        [self.settings_file(), self.inventory_file(), self.python_inventory(), lock, damaged, copy]
     }
 
     /// The directory of the locks that show which runs live.

@@ -365,8 +365,14 @@ fn the_output_file_is_none_of_brokers_own() {
     let env = Env::new();
     env.write_settings("thread_limit: 4\n");
     env.check_out("");
-    let own =
-        ["inventory.jsonl", "inventory.lock", "inventory.damaged.jsonl", "inventory.yaml", "broker_settings.yaml"];
+    let own = [
+        "inventory.jsonl",
+        "inventory.lock",
+        "inventory.damaged.jsonl",
+        "inventory.yaml",
+        "inventory.imported.yaml",
+        "broker_settings.yaml",
+    ];
     let files = || own.map(|name| std::fs::read(env.broker_path(name)).ok());
     let before = files();
     std::os::unix::fs::symlink(env.broker_path("inventory.jsonl"), env.work_path("link")).unwrap();
