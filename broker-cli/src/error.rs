@@ -474,8 +474,7 @@ fn hints_of_provider(error: &ProviderError) -> Vec<Hint> {
         ErrorKind::NotFound => "`broker providers` shows how to ask a provider what it has",
         ErrorKind::Quota => "`broker inventory` shows what you hold, `broker checkin` gives it back",
         ErrorKind::Conflict => "free what is in the way, or ask for another name or port",
-        // Some limits are the provider's own, and its words say what moves them.
-        ErrorKind::Timeout if error.to_string().contains("gives it more time") => return Vec::new(),
+        _ if error.tells_what_helps() => return Vec::new(),
         ErrorKind::Timeout => return vec![Hint::MoreTime],
         ErrorKind::Unreachable => {
             "start the service, or say where it is in the provider's section of the settings file (`broker --version`)"

@@ -695,6 +695,7 @@ pub struct ProviderError {
     retry: bool,
     may_exist: bool,
     asks: bool,
+    tells_what_helps: bool,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -706,7 +707,15 @@ impl ProviderError {
     /// [`Unreachable`](ErrorKind::Unreachable), and nothing was left behind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retry = matches!(kind, ErrorKind::Timeout | ErrorKind::Unreachable);
-        Self { kind, message: message.into(), retry, may_exist: false, asks: false, source: None }
+        Self {
+            kind,
+            message: message.into(),
+            retry,
+            may_exist: false,
+            asks: false,
+            tells_what_helps: false,
+            source: None,
+        }
     }
 
     pub(crate) fn unsupported(what: &str) -> Self {
@@ -734,9 +743,21 @@ impl ProviderError {
         self
     }
 
+    /// Says that the message names what can be done about it, so that nobody adds what follows from the kind.
+    #[must_use]
+    pub fn telling_what_helps(mut self) -> Self {
+        self.tells_what_helps = true;
+        self
+    }
+
     /// The error underneath.
     pub fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
         self.source
+    }
+
+    /// Whether the message names what can be done about it.
+    pub fn tells_what_helps(&self) -> bool {
+        self.tells_what_helps
     }
 
     /// Whether somebody is to be asked what becomes of what was left behind.

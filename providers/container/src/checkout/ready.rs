@@ -279,7 +279,7 @@ impl Waiting<'_> {
             self.spec.image,
             duration::format(self.spec.wait_timeout)
         );
-        ProviderError::new(ErrorKind::Timeout, message).source(log(self.target, self.spec).await)
+        ProviderError::new(ErrorKind::Timeout, message).telling_what_helps().source(log(self.target, self.spec).await)
     }
 }
 
